@@ -34,6 +34,7 @@ type Job struct {
 	WakeAt     time.Time `json:"wake_at,omitzero"`
 	WaitingFor Waiting   `json:"waiting_for,omitempty"`
 	WaitReason string    `json:"wait_reason,omitempty"` // the last refusal, in words
+	CancelNow  bool      `json:"cancel_now,omitempty"`  // the user wants no final commit
 	KeepUntil  time.Time `json:"keep_until,omitzero"`
 	Bucket     *Bucket   `json:"bucket,omitempty"`
 
@@ -45,11 +46,14 @@ type Job struct {
 	RunFailures     int `json:"run_failures,omitempty"`
 	RefusedInRow    int `json:"refused_in_row,omitempty"` // drives the backoff of launches
 
-	Checkpoint   *Checkpoint `json:"checkpoint,omitempty"`
-	SaveRequest  int64       `json:"save_request,omitempty"`  // number of the newest `checkpoint now`
-	SaveDone     int64       `json:"save_done,omitempty"`     // newest request answered by a durable commit
-	SaveDoneAs   int         `json:"save_done_as,omitempty"`  // that commit
-	OtherSeconds float64     `json:"other_seconds,omitempty"` // of VMs that are in no attempt (orphans found late)
+	Checkpoint  *Checkpoint `json:"checkpoint,omitempty"`
+	SaveRequest int64       `json:"save_request,omitempty"` // number of the newest `checkpoint now`
+	SaveDone    int64       `json:"save_done,omitempty"`    // newest request answered by a durable commit
+	SaveDoneAs  int         `json:"save_done_as,omitempty"` // that commit
+
+	LossNoticed  time.Time `json:"loss_noticed,omitzero"` // of the loss that the next attempt makes good
+	LossRecorded time.Time `json:"loss_recorded,omitzero"`
+	Others       []OtherVM `json:"others,omitempty"` // VMs found that are in no attempt
 
 	Outbox []Message `json:"outbox,omitempty"` // effects written with the row, not known to be sent
 }
@@ -162,6 +166,7 @@ type Outcome struct {
 	Message  string    `json:"message,omitempty"`
 	ExitCode *int      `json:"exit_code,omitempty"`
 	At       time.Time `json:"at"`
+	Revision int64     `json:"revision"` // of the write that recorded it
 }
 
 // Bucket is the job's checkpoint bucket.
@@ -202,4 +207,12 @@ type Message struct {
 	Type     string    `json:"type"`
 	Revision int64     `json:"revision"` // of the write that caused it
 	At       time.Time `json:"at"`
+}
+
+// OtherVM is a VM of the job that never was an attempt's (an orphan found
+// late). It counts in the job's VM-seconds.
+type OtherVM struct {
+	VMID      string    `json:"vm_id"`
+	StartedAt time.Time `json:"started_at"`
+	EndedAt   time.Time `json:"ended_at,omitzero"`
 }

@@ -72,9 +72,6 @@ type Spec struct {
 	Workdir string            `json:"workdir,omitempty"`
 	ShmSize int64             `json:"shm_size,omitempty"` // bytes
 
-	Secrets      map[string]string `json:"secrets,omitempty"`       // name: SOURCE, fetched on the VM
-	RegistryAuth string            `json:"registry_auth,omitempty"` // SOURCE
-
 	GPU    string   `json:"gpu,omitempty"` // "a100:4"; "all" is resolved at submit
 	VMType string   `json:"vm_type,omitempty"`
 	CPUs   float64  `json:"cpus,omitempty"`
