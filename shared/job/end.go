@@ -22,6 +22,9 @@ func (t *step) end(s State, reason Reason, message string, code *int) {
 		}
 		if j.Spec.Persist && a.Number == j.Writer && !a.Doomed && s != Cancelled {
 			a.Kept = true
+			if !a.Settled {
+				a.Settled, a.EndReason = true, EndExited
+			}
 			j.Kept = append(j.Kept, Kept{VMID: a.VMID, Attempt: a.Number, Cloud: a.Placement.Cloud, Since: t.now, Watch: a.Watch})
 			continue
 		}

@@ -176,7 +176,7 @@ func (t *step) advanceWriter() {
 	if n == nil || n.SecretHash == "" || n.Doomed || n.Gone || n.Kept {
 		return
 	}
-	if w := j.AttemptNo(j.Writer); w != nil && !w.Gone {
+	if w := j.AttemptNo(j.Writer); w != nil && !w.Gone && w.Number >= j.RunFrom {
 		// A job without a log has no fence: only a VM that is gone is surely quiet.
 		if j.Bucket == nil || !(w.Sealed || w.Exited) {
 			return

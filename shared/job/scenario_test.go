@@ -210,6 +210,19 @@ func TestPersist(t *testing.T) {
 	}
 }
 
+// TestKeptVMOfAnEarlierRun neither blocks the next run nor counts as its loss.
+func TestKeptVMOfAnEarlierRun(t *testing.T) {
+	l := newLife(t, Spec{Persist: true}).start().do(Exited{By: 1, Attempt: 1}, Finished{}).state(Succeeded)
+	l.do(Resubmitted{Spec: l.j.Spec}).launch().claim()
+	if l.j.Writer != 2 {
+		t.Fatalf("writer %d", l.j.Writer)
+	}
+	l.do(Started{Attempt: 2, At: l.now}, VMGone{vmOf(1, 1)}).state(Running)
+	if l.j.Preemptions != 0 || len(l.j.Kept) != 0 {
+		t.Errorf("preemptions %d, kept %v", l.j.Preemptions, l.j.Kept)
+	}
+}
+
 // TestResubmit goes on with the same numbers, counts limits anew, and guards
 // against late repeats by revision.
 func TestResubmit(t *testing.T) {

@@ -57,7 +57,10 @@ type Store interface {
 	// expired.
 	GetDoc(ctx context.Context, key string) (data []byte, version int64, err error)
 	// PutDoc writes a small document if its stored version is ifVersion (0:
-	// must be absent or expired), else ErrConflict. expires zero: never.
+	// must be absent or expired), else ErrConflict. expires zero: never. A write
+	// makes the version larger, by how much is the driver's; GetDoc tells it. A
+	// document that replaces an expired one does not start at 1 again, so that
+	// who held the old one cannot take the new one for it.
 	PutDoc(ctx context.Context, key string, data []byte, ifVersion int64, expires time.Time) error
 }
 

@@ -47,7 +47,14 @@ func writeMarker(dir, stack string) error {
 // owner reads whose bucket the directory is: nil if the stack's, an error with
 // fs.ErrNotExist if there is no such directory, else ErrNotOwned. A marker that
 // cannot be read or understood is not ours.
+//
+// The directory is looked for before its marker and once more after: it comes
+// and goes whole, marker inside, so only one that was there all the time and
+// showed none has none.
 func owner(dir, stack string) error {
+	if _, err := os.Lstat(dir); err != nil {
+		return err
+	}
 	b, err := os.ReadFile(filepath.Join(dir, markerName))
 	if absent(err) {
 		if _, serr := os.Lstat(dir); errors.Is(serr, fs.ErrNotExist) {

@@ -116,7 +116,7 @@ func tryOpen(t *testing.T, what string, b []byte, rows map[string]string) error 
 				return err
 			}
 			if string(got) != want {
-				t.Errorf("%s: %s is wrong and nobody noticed", what, k)
+				t.Fatalf("%s: %s is wrong and nobody noticed", what, k)
 			}
 		}
 		return nil
@@ -175,11 +175,6 @@ func TestDamagedPagesAreNoticed(t *testing.T) {
 			}
 		case 4:
 			p[r.IntN(4096)] ^= 1 << r.IntN(8)
-		}
-		// Both first pages belong together: one alone may fall back to the
-		// transaction before, which is a torn commit's normal end.
-		if page < 2 {
-			copy(bad[(1-page)*4096:], make([]byte, 4096))
 		}
 		if tryOpen(t, fmt.Sprintf("round %d, page %d", round, page), bad, rows) != nil {
 			refused++

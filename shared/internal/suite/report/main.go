@@ -29,7 +29,8 @@ import (
 
 func main() {
 	// Ctrl-C reaches go test too; this waits for it and still prints the table.
-	signal.Ignore(os.Interrupt)
+	// Ignoring the signal instead would be inherited by go test.
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	ok, err := report(os.Args[1:], os.Getenv(suite.EnvRequire) == "all", os.Stdout)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
