@@ -236,3 +236,23 @@ func (j *Job) KeptVM(vmID string) *Kept {
 	}
 	return nil
 }
+
+// SetRevision makes one write of several applications of Next: the job's
+// revision becomes the one after from, and what those applications numbered
+// above from becomes that revision too. changed is the Changed of before.
+func (j *Job) SetRevision(from, changed int64) {
+	if j.Revision <= from {
+		return
+	}
+	to := from + 1
+	j.Revision = to
+	if j.Changed > changed {
+		j.Changed = to
+	}
+	for i := range j.Outbox {
+		j.Outbox[i].Revision = min(j.Outbox[i].Revision, to)
+	}
+	if j.Outcome != nil {
+		j.Outcome.Revision = min(j.Outcome.Revision, to)
+	}
+}

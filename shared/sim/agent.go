@@ -49,6 +49,7 @@ type agent struct {
 	deadline   time.Time   // of the notice
 	noticed    bool
 	cutOff     time.Time // cannot reach the control plane until then
+	hungUntil  time.Time // does nothing until then
 	neverClaim bool
 	finished   bool // sealed or exited, and reported
 	saves      int
@@ -130,6 +131,9 @@ func ends(err error) bool {
 
 // work is one round; false means power off.
 func (a *agent) work() bool {
+	if d := a.hungUntil.Sub(a.w.s.now); d > 0 {
+		a.w.s.pause(d)
+	}
 	if !a.talk() || a.orders.Role == api.Stop {
 		a.kill("told to stop")
 		return false

@@ -12,7 +12,6 @@ import (
 	"anycloud/shared/api"
 	"anycloud/shared/bucket/membucket"
 	"anycloud/shared/bus"
-	"anycloud/shared/cloud"
 	"anycloud/shared/cloud/fakecloud"
 	"anycloud/shared/controlplane"
 	"anycloud/shared/job"
@@ -35,7 +34,7 @@ type world struct {
 	jobs      []string
 	rows      map[string]*job.Job // as last seen by the checks
 	dirty     map[string]bool
-	live      map[string]cloud.VM
+	live      map[string]*fakecloud.VM
 	liveIDs   []string
 	agents    map[string]*agent
 	truth     map[string]*truth
@@ -45,6 +44,7 @@ type world struct {
 	succeeded map[runKey]int
 	exits0    map[runKey]int
 	deafUntil time.Time
+	ended     int // VMs at the front of the cloud's list that are gone
 	losses    int
 	hits      map[string]int
 	broken    *Violation
@@ -121,7 +121,7 @@ func (w *world) containerEnded(c *container) {
 
 func (w *world) powerOff(vmID string) {
 	w.truth[vmID].done = true
-	w.cloud.Vanish(vmID)
+	w.cloud.PowerOff(vmID)
 }
 
 func (w *world) claimed(a *agent) {
@@ -162,23 +162,26 @@ func (w *world) observe() {
 // watchVMs boots agents on new VMs and takes everything on a VM with it.
 func (w *world) watchVMs() {
 	w.liveIDs = w.liveIDs[:0]
-	for _, vm := range w.cloud.All() {
-		if vm.State == cloud.Terminated {
+	for _, vm := range w.cloud.All()[w.ended:] {
+		if !vm.Alive(w.s.now) {
 			if _, was := w.live[vm.ID]; was {
 				delete(w.live, vm.ID)
 				w.vmDied(vm.ID)
 			}
+			if len(w.live) == 0 && len(w.liveIDs) == 0 && vm.Created.Before(w.s.now) {
+				w.ended++ // no need to look at it again
+			}
 			continue
 		}
 		if _, known := w.live[vm.ID]; !known {
-			w.vmBorn(vm.VM)
+			w.vmBorn(vm)
+			w.live[vm.ID] = vm
 		}
-		w.live[vm.ID] = vm.VM
 		w.liveIDs = append(w.liveIDs, vm.ID)
 	}
 }
 
-func (w *world) vmBorn(vm cloud.VM) {
+func (w *world) vmBorn(vm *fakecloud.VM) {
 	w.truth[vm.ID] = &truth{born: w.s.now, lastHeard: w.s.now}
 	a := &agent{w: w, vmID: vm.ID}
 	if w.faulty && w.p.skew > 0 {

@@ -1,0 +1,118 @@
+package controlplane
+
+import (
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"anycloud/shared/api"
+	"anycloud/shared/job"
+)
+
+// Defaults of a submitted job.
+const (
+	// DefaultInterval bounds the work that an unwarned loss costs.
+	DefaultInterval = 60 * time.Second
+	// DefaultGrace leaves most of the shortest notice (30 s) to the commit.
+	DefaultGrace = 20 * time.Second
+	// DefaultMaxPause is short against any epoch, and long enough to copy
+	// 100 MiB that changed.
+	DefaultMaxPause = 200 * time.Millisecond
+	// DefaultKeep is how long a failed or cancelled job can be resubmitted.
+	DefaultKeep = 7 * 24 * time.Hour
+	// DefaultUnresponsive is long against every pause of a healthy VM.
+	DefaultUnresponsive = 15 * time.Minute
+)
+
+func withDefaults(s job.Spec) job.Spec {
+	s = s.Clone()
+	def := func(d *job.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = job.Duration(v)
+		}
+	}
+	def(&s.CheckpointInterval, DefaultInterval)
+	def(&s.Grace, DefaultGrace)
+	def(&s.KeepCheckpoint, DefaultKeep)
+	def(&s.UnresponsiveAfter, DefaultUnresponsive)
+	if s.MaxPause == nil {
+		d := job.Duration(DefaultMaxPause)
+		s.MaxPause = &d
+	}
+	if s.Arch == "" {
+		s.Arch = "amd64"
+	}
+	return s
+}
+
+var (
+	envName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	gpuSpec  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*(:([1-9][0-9]*|all))?$`)
+	imageRef = regexp.MustCompile(`^[a-z0-9]+([._:/-]+[A-Za-z0-9_.-]+)*(@sha256:[0-9a-f]{64})?$`)
+)
+
+// validate answers with what is wrong and what to write instead.
+func (c *ControlPlane) validate(s job.Spec) error {
+	bad := func(format string, args ...any) error {
+		return api.Errorf(http.StatusBadRequest, api.CodeInvalid, format, args...)
+	}
+	exec := strings.HasPrefix(s.Image, "exec:")
+	switch {
+	case s.Image == "":
+		return bad("no image is given: name one, such as ghcr.io/acme/train:latest")
+	case !exec && (len(s.Image) > 512 || !imageRef.MatchString(s.Image)):
+		return bad("%q is not an image reference: write for example ghcr.io/acme/train:latest", s.Image)
+	case exec && len(s.Command) == 0:
+		return bad("an exec: job needs a command: put it after --")
+	case len(s.Name) > 100:
+		return bad("the name has %d characters: at most 100 are allowed", len(s.Name))
+	case s.GPU != "" && s.VMType != "":
+		return bad("gpu and vm_type exclude each other: the GPU chooses the machine type")
+	case s.GPU != "" && !gpuSpec.MatchString(s.GPU):
+		return bad("%q is no GPU: write for example a100, a100:4 or a100:all", s.GPU)
+	case s.Arch != "amd64" && s.Arch != "arm64":
+		return bad("arch %q is unknown: amd64 or arm64", s.Arch)
+	case s.CPUs < 0 || s.Memory < 0 || s.Disk < 0 || s.ShmSize < 0:
+		return bad("cpus, memory, disk and shm_size cannot be negative")
+	case s.Retries < 0:
+		return bad("retries cannot be negative: 0 means none")
+	case s.CheckpointInterval.D() < time.Second:
+		return bad("checkpoint_interval %s is too short: at least 1s", s.CheckpointInterval)
+	case s.Grace < 0 || s.Grace.D() > time.Hour:
+		return bad("grace %s: give 0s to 1h", s.Grace)
+	case *s.MaxPause < 0 || s.MaxPause.D() > 10*time.Second:
+		return bad("max_pause %s: give 0 (never freeze) to 10s", *s.MaxPause)
+	case s.KeepCheckpoint < 0:
+		return bad("keep_checkpoint cannot be negative")
+	case s.UnresponsiveAfter != job.Never && s.UnresponsiveAfter.D() < time.Minute:
+		return bad("unresponsive_after %s is too short: at least 1m, or never", s.UnresponsiveAfter)
+	}
+	for name := range s.Env {
+		if !envName.MatchString(name) {
+			return bad("%q is not the name of an environment variable", name)
+		}
+		if strings.HasPrefix(name, "ANYCLOUD_") {
+			return bad("%s: names that begin with ANYCLOUD_ are the agent's own", name)
+		}
+	}
+	for _, name := range s.Clouds {
+		if c.Clouds[name] == nil {
+			return bad("cloud %q is not configured here; there are: %s", name, strings.Join(sortedKeys(c.Clouds), ", "))
+		}
+	}
+	if len(s.Clouds) > 1 {
+		return bad("a job runs in one cloud: name one of %s", strings.Join(s.Clouds, ", "))
+	}
+	if slices.ContainsFunc(s.Command, func(a string) bool { return strings.ContainsRune(a, 0) }) {
+		return bad("the command holds a NUL byte")
+	}
+	if _, n, ok := strings.Cut(s.GPU, ":"); ok && n != "all" {
+		if v, err := strconv.Atoi(n); err != nil || v > 64 {
+			return bad("%q asks for too many GPUs", s.GPU)
+		}
+	}
+	return nil
+}
