@@ -159,7 +159,8 @@ func (c *ControlPlane) orders(j *job.Job, a *job.Attempt) api.Orders {
 		o.NewestCommit = j.Checkpoint.Latest
 	}
 	for i := range j.Attempts {
-		if x := &j.Attempts[i]; x.Exited {
+		// The exit of an earlier run ended that run; the user wants another one.
+		if x := &j.Attempts[i]; x.Exited || x.Number < j.RunFrom {
 			o.ExitsKnown = append(o.ExitsKnown, x.Number)
 		}
 	}

@@ -66,6 +66,11 @@ func (t *step) launchRefused(e LaunchRefused) error {
 	}
 	j := t.j
 	from := j.Launch.From
+	if j.Launch.Replays > 0 {
+		// An earlier call of this launch was never answered: what refuses its
+		// replay does not prove that it made no VM.
+		t.doomLaunch("launch was never answered, and its replay was refused")
+	}
 	j.Launch = nil
 	j.State = from
 	j.RefusedLaunches++

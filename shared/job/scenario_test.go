@@ -125,6 +125,16 @@ func TestUnansweredLaunchStaysDoomed(t *testing.T) {
 	}
 }
 
+// TestRefusedReplay: what refuses a replay says nothing of the first call.
+func TestRefusedReplay(t *testing.T) {
+	l := newLife(t, Spec{Spot: true}).intend()
+	l.now = l.now.Add(2 * time.Minute)
+	l.do(LaunchReplayed{1, 1, l.now.Add(time.Minute)}, LaunchRefused{Attempt: 1, Number: 1, For: WaitCapacity, RetryAt: l.now}).state(Pending)
+	if l.j.DoomedLaunch(1, 1) == nil || l.j.Attempt != 1 {
+		t.Errorf("attempt %d, doomed %+v", l.j.Attempt, l.j.Doomed)
+	}
+}
+
 // TestAbsence: two sweeps in a row for a VM once seen; never by a doubled tick.
 func TestAbsence(t *testing.T) {
 	l := newLife(t, Spec{Spot: true}).start()

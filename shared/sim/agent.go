@@ -273,6 +273,9 @@ func (a *agent) talk() bool {
 		a.report.StoppedAt = a.c.stoppedAt
 	}
 	r := a.report
+	if r.Sealed || r.Exit != nil && r.Exit.Attempt == a.attempt {
+		a.w.truth[a.vmID].done = true
+	}
 	var o api.Orders
 	err := a.rpc("report", func(ctx context.Context) (err error) {
 		o, err = a.w.cp.Report(ctx, a.jobID, a.attempt, a.secret, r)

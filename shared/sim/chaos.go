@@ -66,7 +66,9 @@ func (w *world) loss() {
 	case 3:
 		w.count(faultVanished)
 		w.truth[id].noticed = true
-		w.cloud.Vanish(id)
+		if !w.cloud.Vanish(id) {
+			return // it ended by itself since the last look
+		}
 		w.notify(preempt.Notice{VMID: id, Kind: preempt.Gone, At: w.s.now, Source: "sim"})
 	case 4:
 		w.count(faultImpaired)
@@ -137,6 +139,9 @@ func (w *world) weather() {
 
 // user does what users do, through the front door.
 func (w *world) user() {
+	if len(w.jobs) == 0 {
+		return
+	}
 	id := w.jobs[w.s.rng.IntN(len(w.jobs))]
 	j := w.rows[id]
 	if j == nil {
@@ -207,7 +212,7 @@ func (w *world) hearing() {
 // specOf draws what a simulated user wants.
 func (w *world) specOf() job.Spec {
 	s := job.Spec{
-		Image: "acme/train", Spot: w.s.chance(0.85), Retries: w.s.rng.IntN(3), UnresponsiveAfter: job.Duration(unresponsiveAfter),
+		Image: "acme/train", Spot: w.s.chance(w.spotShare), Retries: w.s.rng.IntN(3), UnresponsiveAfter: job.Duration(unresponsiveAfter),
 		Grace: job.Duration(20 * time.Second), KeepCheckpoint: job.Duration(10 * time.Minute),
 		PersistBucket: w.s.chance(0.2), RestartOnLoss: w.s.chance(0.7),
 	}

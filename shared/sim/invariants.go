@@ -39,6 +39,11 @@ func (w *world) checkRow(old, j *job.Job) {
 	if old == nil {
 		return
 	}
+	for _, d := range j.Doomed {
+		if d.VMID == "" {
+			w.givenUp[launchKey{j.ID, d.Attempt, d.Launch}] = true
+		}
+	}
 	switch {
 	case j.Revision <= old.Revision || j.Attempt < old.Attempt || j.Writer < old.Writer:
 		w.violate("I3", "%s: revision %d→%d attempt %d→%d writer %d→%d", j.ID, old.Revision, j.Revision, old.Attempt, j.Attempt, old.Writer, j.Writer)
@@ -61,6 +66,11 @@ func (w *world) checkRow(old, j *job.Job) {
 			}
 		}
 	}
+}
+
+type launchKey struct {
+	job             string
+	attempt, launch int
 }
 
 type runKey struct {
@@ -112,12 +122,17 @@ func (w *world) checkTerminate(vmID string) {
 		w.violate("I5", "%s was terminated, and its job has no row", vmID)
 	case j.Outcome != nil || tr.noticed || tr.done:
 	case vm.Attempt < j.Writer: // superseded by one that may commit
-	case j.AttemptOf(vmID) == nil: // never an attempt's VM: a launch given up, found late
+	case w.givenUp[launchKey{vm.Job, vm.Attempt, vm.Launch}]: // never answered, found late
+	case j.AttemptOf(vmID) == nil: // never an attempt's VM
 	case !tr.claimed && w.s.now.Sub(tr.born) >= job.UnclaimedAfter:
 	case !tr.claimed && vm.Attempt < j.Attempt: // never worked, superseded
 	case tr.heardFor >= unresponsiveAfter-2*time.Minute:
 	default:
-		w.violate("I5", "%s (attempt %d of %s, %s) was terminated without evidence: silent for %s of hearing time", vmID, vm.Attempt, j.ID, j.State, tr.heardFor)
+		why := "not doomed"
+		if d := j.DoomedVM(vmID); d != nil {
+			why = d.Evidence
+		}
+		w.violate("I5", "%s (attempt %d of %s, %s) was terminated without evidence (the row says: %s); silent for %s of hearing time", vmID, vm.Attempt, j.ID, j.State, why, tr.heardFor)
 	}
 }
 
@@ -176,5 +191,26 @@ func (w *world) checkEnd() {
 		if j := w.rows[vm.Job]; j == nil || j.KeptVM(id) == nil {
 			w.violate("I4", "%s of %s leaked", id, vm.Job)
 		}
+	}
+}
+
+// checkSeconds is I7: the job's VM-seconds are the cloud's own.
+func (w *world) checkSeconds(j *job.Job) {
+	var want, got time.Duration
+	for _, vm := range w.cloud.All() {
+		if vm.Job == j.ID && !vm.Ends.IsZero() {
+			want += vm.Ends.Sub(vm.Created)
+		}
+	}
+	for i := range j.Attempts {
+		if a := &j.Attempts[i]; a.Gone {
+			got += a.EndedAt.Sub(a.StartedAt)
+		}
+	}
+	for _, o := range j.Others {
+		got += o.EndedAt.Sub(o.StartedAt)
+	}
+	if d := (want - got).Abs(); d > time.Second {
+		w.violate("I7", "%s: the record counts %s of VMs, the cloud %s", j.ID, got, want)
 	}
 }

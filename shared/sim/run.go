@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"anycloud/shared/bucket"
 	"anycloud/shared/bucket/membucket"
 	"anycloud/shared/cloud"
 	"anycloud/shared/cloud/fakecloud"
@@ -41,6 +42,8 @@ type Options struct {
 }
 
 // Run plays the schedule of a seed.
+var dbg func(*world)
+
 func Run(seed uint64, o Options) Result {
 	w := newWorld(seed, o)
 	defer w.s.close()
@@ -57,6 +60,9 @@ func Run(seed uint64, o Options) Result {
 			w.checkEnd()
 			break
 		}
+	}
+	if dbg != nil {
+		dbg(w)
 	}
 	return Result{Seed: seed, Steps: w.s.steps, Jobs: len(w.jobs), Losses: w.losses, Simul: w.s.now.Sub(epoch), Hits: w.hits, Broken: w.broken}
 }
@@ -91,9 +97,10 @@ func newWorld(seed uint64, o Options) *world {
 		s: newScheduler(seed), faulty: true, broke: o.Variant,
 		rows: map[string]*job.Job{}, dirty: map[string]bool{}, live: map[string]*fakecloud.VM{}, agents: map[string]*agent{},
 		truth: map[string]*truth{}, running: map[string]*container{}, acked: map[string]commit{}, fences: map[string]int{},
-		succeeded: map[runKey]int{}, exits0: map[runKey]int{}, hits: map[string]int{},
+		succeeded: map[runKey]int{}, exits0: map[runKey]int{}, givenUp: map[launchKey]bool{}, hits: map[string]int{},
 	}
 	w.p = w.s.drawProfile()
+	w.spotShare = 0.85
 	w.logger = slog.New(slog.DiscardHandler)
 	if o.Log != nil {
 		w.logger = slog.New(slog.NewTextHandler(o.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -172,8 +179,27 @@ func (w *world) agentCall(c membucket.Call, after bool) error {
 
 func isClass(err, class error) bool { return errors.Is(err, class) }
 
-var _ cloud.Cloud = (*fakecloud.Cloud)(nil)
-
 func (w *world) controlPlane() *controlplane.ControlPlane {
-	return nil // wired in wiring.go
+	return controlplane.New(controlplane.Options{
+		Store: w.store, Clouds: map[string]cloud.Cloud{"fake": w.cloud}, Buckets: map[string]bucket.Admin{"fake": w.buckets},
+		Logs: w.logs, Bus: simBus{w}, Now: w.now, NewID: w.newID, Probe: w.probe, NewestEntry: w.newestEntry, Logger: w.logger,
+		Config: controlplane.Config{Stack: stackID, Prefix: "sim", DefaultCloud: "fake", SweepEvery: sweepEvery, LaunchFor: functionTimeout + 10*time.Second, ReportEvery: reportEvery},
+	})
+}
+
+// probe is the sweep's look at its own front door.
+func (w *world) probe(context.Context) error {
+	if w.s.now.Before(w.deafUntil) {
+		return errUnanswered
+	}
+	return nil
+}
+
+func (w *world) newID() string {
+	const letters = "abcdefghijklmnopqrstuvwxyz234567"
+	b := make([]byte, 10)
+	for i := range b {
+		b[i] = letters[w.s.rng.IntN(len(letters))]
+	}
+	return string(b)
 }

@@ -43,8 +43,10 @@ type world struct {
 	fences    map[string]int        // highest attempt in the job's log
 	succeeded map[runKey]int
 	exits0    map[runKey]int
+	givenUp   map[launchKey]bool
 	deafUntil time.Time
 	ended     int // VMs at the front of the cloud's list that are gone
+	spotShare float64
 	losses    int
 	hits      map[string]int
 	broken    *Violation
@@ -132,9 +134,6 @@ func (w *world) claimed(a *agent) {
 func (w *world) heard(a *agent) {
 	tr := w.truth[a.vmID]
 	tr.lastHeard, tr.heardFor = w.s.now, 0
-	if a.report.Sealed || a.report.Exit != nil {
-		tr.done = true
-	}
 }
 
 // published notes the events that went out, for the checks of I6.

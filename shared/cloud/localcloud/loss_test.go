@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -183,6 +184,49 @@ func TestDriverRestart(t *testing.T) {
 		t.Errorf("found %+v, %v", vm, err)
 	}
 	second.await(t, lost.ID, cloud.Terminated)
+}
+
+// TestDriverKilled: with its whole process group.
+func TestDriverKilled(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "vms")
+	c := open(t, Options{Root: root})
+	cmd := exec.Command(c.o.AgentPath, "driver", root)
+	cmd.Env = append(os.Environ(), "LC_TEST_SLEEP="+sleepArg)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if out, err := cmd.CombinedOutput(); err == nil || err.Error() != "signal: killed" {
+		t.Fatalf("the driver ended with %v: %s", err, out)
+	}
+	vms, _, err := c.List(t.Context(), "")
+	if err != nil || len(vms) != 1 || vms[0].State != cloud.Running {
+		t.Fatalf("listed %+v, %v", vms, err)
+	}
+	c.diskFile(t, vms[0].ID, "child")
+	if err := c.Terminate(t.Context(), vms[0].ID); err != nil {
+		t.Fatal(err)
+	}
+	c.await(t, vms[0].ID, cloud.Terminated)
+	if n := sleepers(t); n != 0 {
+		t.Errorf("%d processes are left", n)
+	}
+}
+
+// TestNoAgent: what cannot start is said, and leaves nothing.
+func TestNoAgent(t *testing.T) {
+	c := open(t, Options{})
+	r, agent := c.request(t, "a"), c.o.AgentPath
+	c.o.AgentPath = filepath.Join(t.TempDir(), "none")
+	if _, err := c.Launch(t.Context(), r); !errors.Is(err, cloud.ErrDenied) || !strings.Contains(err.Error(), "make build") {
+		t.Errorf("no agent: %v", err)
+	}
+	if vms, _, err := c.List(t.Context(), ""); err != nil || len(vms) != 0 {
+		t.Errorf("left %+v, %v", vms, err)
+	}
+	c.o.AgentPath = "/bin/false"
+	if _, err := c.Launch(t.Context(), r); err == nil || !strings.Contains(err.Error(), "ended at once") {
+		t.Errorf("a broken agent: %v", err)
+	}
+	c.o.AgentPath = agent // repaired: the repetition starts it
+	c.await(t, c.launch(t, "a").ID, cloud.Running)
 }
 
 // TestCutLaunch: a driver that died between directory and process.

@@ -1,6 +1,7 @@
 package localcloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ func TestMain(m *testing.M) {
 		err = machine.Run(ctx, os.Args[2], machine.Options{RemoveContainers: removeContainers})
 	case "reap":
 		err = machine.Reap(context.Background(), os.Args[2], removeContainers)
+	case "driver":
+		err = runDriver(os.Args[2])
 	case "run":
 		os.Exit(runAgent(os.Getenv("ANYCLOUD_VM_DIR")))
 	default:
@@ -49,6 +52,27 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(machine.ExitCode(err))
+}
+
+// runDriver launches a VM and dies as a control plane may.
+func runDriver(root string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c, err := New(Options{Root: root, Stack: "stack", AgentPath: self, Env: agentEnv("child", "")})
+	if err != nil {
+		return err
+	}
+	ps, err := c.Offers(context.Background(), cloud.Needs{Machine: machineSpec})
+	if err != nil {
+		return err
+	}
+	if _, err := c.Launch(context.Background(), cloud.LaunchRequest{Token: "a", Candidates: ps, Needs: machineSpec}); err != nil {
+		return err
+	}
+	// The group, as Ctrl-C at a terminal would.
+	return syscall.Kill(0, syscall.SIGKILL)
 }
 
 // removeContainers stands for a container engine: VMs' containers are files,
@@ -101,7 +125,7 @@ func runAgent(disk string) int {
 var machineSpec = job.Machine{CPUs: 1, Memory: 64 << 20, Arch: runtime.GOARCH}
 
 // sleepArg tells our sleeping processes from those of others.
-var sleepArg = strconv.Itoa(100000 + os.Getpid())
+var sleepArg = cmp.Or(os.Getenv("LC_TEST_SLEEP"), strconv.Itoa(100000+os.Getpid()))
 
 // agentEnv is the VMs' environment in a test: how the agent behaves, and where
 // its containers are. The names begin so that VMEnv would keep them.

@@ -1,0 +1,247 @@
+// Package wal is the log in a job's bucket: the fence that makes an old
+// attempt's writes impossible where the data is, because bucket credentials
+// outlive any decision in a table.
+//
+// The log is dense: log/0000000001, log/0000000002, … Each entry is created only
+// if its number is not taken, so exactly one of several writers gets it, and
+// everybody sees the same order. An attempt that sees an entry of a higher
+// attempt, at whatever read, is fenced for good.
+//
+//	wal.go    the entries, and the one way to append
+//	entry.go  how an entry is stored
+package wal
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"anycloud/shared/bucket"
+)
+
+// ErrFenced: a higher attempt owns the log. The caller stops its container and
+// itself; nothing it appends can ever count.
+var ErrFenced = errors.New("fenced: a newer attempt owns the log")
+
+// prefix of the entries' keys.
+const prefix = "log/"
+
+// Key of an entry. Numbers have ten digits, so that keys sort as numbers do.
+func Key(number int) string { return fmt.Sprintf("%s%010d", prefix, number) }
+
+func number(key string) (int, bool) {
+	s, ok := strings.CutPrefix(key, prefix)
+	if !ok || len(s) != 10 {
+		return 0, false
+	}
+	n, err := strconv.Atoi(s)
+	return n, err == nil && n > 0
+}
+
+// Log is one attempt's view of a job's log. It is not safe for concurrent use.
+type Log struct {
+	objects bucket.Objects
+	attempt int
+	now     func() time.Time
+	nonce   func() string
+	head    int // newest entry known to exist
+	fenced  bool
+}
+
+// Options of a log; all may be left out.
+type Options struct {
+	Now   func() time.Time // the writer's clock, for the entries' informational time
+	Nonce func() string    // must never repeat
+}
+
+// Open looks at a log as an attempt. Attempt 0 only reads and is never fenced.
+// No call is made.
+func Open(objects bucket.Objects, attempt int, o Options) *Log {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Nonce == nil {
+		o.Nonce = randomNonce
+	}
+	return &Log{objects: objects, attempt: attempt, now: o.Now, nonce: o.Nonce}
+}
+
+func randomNonce() string {
+	var b [16]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails
+	return hex.EncodeToString(b[:])
+}
+
+// Attempt that this log is opened for.
+func (l *Log) Attempt() int { return l.attempt }
+
+// Fenced says whether a higher attempt was seen.
+func (l *Log) Fenced() bool { return l.fenced }
+
+// see holds every entry read against the attempt.
+func (l *Log) see(e Entry) error {
+	l.head = max(l.head, e.Number)
+	if l.attempt > 0 && e.Attempt > l.attempt {
+		l.fenced = true
+	}
+	return l.check()
+}
+
+func (l *Log) check() error {
+	if l.fenced {
+		return ErrFenced
+	}
+	return nil
+}
+
+// Read returns one entry. bucket.ErrNotFound if there is none of that number.
+func (l *Log) Read(ctx context.Context, n int) (Entry, error) {
+	r, err := l.objects.Get(ctx, Key(n), 0, -1)
+	if err != nil {
+		return Entry{}, fmt.Errorf("read log entry %d: %w", n, err)
+	}
+	defer r.Close()
+	b, err := io.ReadAll(io.LimitReader(r, maxEntry+1))
+	if err != nil {
+		return Entry{}, fmt.Errorf("read log entry %d: %w", n, err)
+	}
+	e, err := decode(b)
+	if err != nil {
+		return Entry{}, fmt.Errorf("read log entry %d: %w", n, err)
+	}
+	if e.Number != n {
+		return Entry{}, fmt.Errorf("read log entry %d: %w: it says that it is %d", n, ErrDamaged, e.Number)
+	}
+	return e, l.see(e)
+}
+
+// Head is the number of the newest entry, 0 in an empty log. It lists what came
+// after the last known one, and reads the newest, so that a fence is not missed.
+func (l *Log) Head(ctx context.Context) (int, error) {
+	before := l.head
+	for {
+		after := ""
+		if l.head > 0 {
+			after = Key(l.head)
+		}
+		page, more, err := l.objects.List(ctx, prefix, after, 0)
+		if err != nil {
+			return 0, fmt.Errorf("list the log: %w", err)
+		}
+		for _, o := range page {
+			if n, ok := number(o.Key); ok {
+				l.head = max(l.head, n)
+			}
+		}
+		if !more || len(page) == 0 {
+			break
+		}
+	}
+	if l.head > before {
+		// Attempts never go down along the log, so the newest entry tells.
+		if _, err := l.Read(ctx, l.head); err != nil {
+			return 0, err
+		}
+	}
+	return l.head, l.check()
+}
+
+// Entries returns the entries from a number to the head, oldest first.
+func (l *Log) Entries(ctx context.Context, from int) ([]Entry, error) {
+	head, err := l.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var es []Entry
+	for n := max(1, from); n <= head; n++ {
+		e, err := l.Read(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		es = append(es, e)
+	}
+	return es, nil
+}
+
+// Append adds an entry behind the newest one. The entry's number, attempt, time
+// and (if empty) nonce are filled in. An error other than ErrFenced means that
+// the entry may be in the log or not: repeated with the same nonce, Append finds
+// it if it is.
+func (l *Log) Append(ctx context.Context, e Entry) (Entry, error) {
+	if err := l.check(); err != nil {
+		return Entry{}, err
+	}
+	repeat := e.Nonce != ""
+	if !repeat {
+		e.Nonce = l.nonce()
+	}
+	e.Format, e.Attempt = Format, l.attempt
+	if e.Time.IsZero() {
+		e.Time = l.now().UTC()
+	}
+	from := l.head
+	head, err := l.Head(ctx)
+	if err != nil {
+		return Entry{}, err
+	}
+	if repeat {
+		// It may be there already, behind what was known before the first try.
+		for n := head; n > 0 && n > from-1; n-- {
+			if got, err := l.Read(ctx, n); err != nil {
+				return Entry{}, err
+			} else if got.Nonce == e.Nonce {
+				return got, nil
+			}
+		}
+	}
+	for {
+		e.Number = l.head + 1
+		b, err := e.encode()
+		if err != nil {
+			return Entry{}, err
+		}
+		err = l.objects.PutIfAbsent(ctx, Key(e.Number), b)
+		if err == nil {
+			l.head = e.Number
+			return e, nil
+		}
+		if !errors.Is(err, bucket.ErrExists) {
+			return Entry{}, fmt.Errorf("append log entry %d: %w", e.Number, err)
+		}
+		got, err := l.Read(ctx, e.Number)
+		if err != nil {
+			return Entry{}, err
+		}
+		if got.Nonce == e.Nonce {
+			return got, nil // mine after all: the answer of the first try was lost
+		}
+	}
+}
+
+// Fence takes the log over: nothing of a lower attempt can follow, because its
+// next number is taken. It is idempotent for an attempt.
+func (l *Log) Fence(ctx context.Context) (Entry, error) {
+	head, err := l.Head(ctx)
+	if err != nil {
+		return Entry{}, err
+	}
+	for n := head; n > 0; n-- {
+		e, err := l.Read(ctx, n)
+		if err != nil {
+			return Entry{}, err
+		}
+		if e.Attempt < l.attempt {
+			break
+		}
+		if e.Kind == KindFence {
+			return e, nil
+		}
+	}
+	return l.Append(ctx, Entry{Kind: KindFence})
+}
