@@ -264,9 +264,8 @@ func TestThrottleEvery(t *testing.T) {
 }
 
 func BenchmarkLife(b *testing.B) {
-	c, clk := newFake(Options{})
 	for b.Loop() {
-		c, clk = newFake(Options{})
+		c, clk := newFake(Options{})
 		for i := range 8 {
 			vm := launch(b, c, fmt.Sprint(i))
 			for range 10 {

@@ -1,3 +1,5 @@
+//go:build linux
+
 package localcloud
 
 import (
@@ -86,7 +88,7 @@ func TestSlowBoot(t *testing.T) {
 	slow := job.Duration(150 * time.Millisecond)
 	c := open(t, Options{Faults: Faults{BootDelay: &slow}})
 	vm := c.launch(t, "a")
-	if vm.State != cloud.Pending {
+	if vm.State != cloud.Pending && time.Since(vm.LaunchedAt) < slow.D() {
 		t.Errorf("launched %+v", vm)
 	}
 	c.await(t, vm.ID, cloud.Running)

@@ -1,3 +1,5 @@
+//go:build linux
+
 package localcloud
 
 import (
@@ -118,7 +120,10 @@ func runAgent(disk string) int {
 			}
 		}
 	}
-	os.WriteFile(filepath.Join(disk, "env"), []byte(strings.Join(os.Environ(), "\n")), 0o600)
+	env := filepath.Join(disk, "env")
+	if os.WriteFile(env+".tmp", []byte(strings.Join(os.Environ(), "\n")), 0o600) != nil || os.Rename(env+".tmp", env) != nil {
+		return 3
+	}
 	select {}
 }
 
@@ -130,7 +135,8 @@ var sleepArg = cmp.Or(os.Getenv("LC_TEST_SLEEP"), strconv.Itoa(100000+os.Getpid(
 // agentEnv is the VMs' environment in a test: how the agent behaves, and where
 // its containers are. The names begin so that VMEnv would keep them.
 func agentEnv(agent, containers string) []string {
-	return append(VMEnv(os.Environ()), "LC_"+testAgent+"="+agent, "LC_TEST_CONTAINERS="+containers, "LC_TEST_SLEEP="+sleepArg)
+	// The race detector's runtime sleeps a second before its process ends.
+	return append(VMEnv(os.Environ()), "GORACE=atexit_sleep_ms=0", "LC_"+testAgent+"="+agent, "LC_TEST_CONTAINERS="+containers, "LC_TEST_SLEEP="+sleepArg)
 }
 
 // open makes a driver, whose VMs end with the test.

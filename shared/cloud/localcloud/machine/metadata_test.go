@@ -74,6 +74,7 @@ func TestMetadata(t *testing.T) {
 func TestNoticeWaits(t *testing.T) {
 	m := newService(t)
 	synctest.Test(t, func(t *testing.T) {
+		m.news = make(chan struct{}) // of this bubble
 		started := time.Now()
 		want(t, ask(m, "/notice?wait=30s", nil), 404, "")
 		if d := time.Since(started); d != 30*time.Second {
@@ -83,7 +84,6 @@ func TestNoticeWaits(t *testing.T) {
 		if d := time.Since(started); d != 30*time.Second+maxWait {
 			t.Errorf("waited %v in all", d)
 		}
-		m.news = make(chan struct{}) // of this bubble
 		time.AfterFunc(7*time.Second, func() { m.announce(preempt.Notice{VMID: "i", Kind: preempt.Interruption}) })
 		started = time.Now()
 		want(t, ask(m, "/notice?wait=30s", nil), 200, `"kind":"interruption"`)
