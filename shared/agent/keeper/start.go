@@ -60,9 +60,9 @@ func (c *Client) Start(ctx context.Context, spec runtime.Spec) error {
 	return nil
 }
 
-// startError is how a container ended, if it never ran.
+// startError is why a container never ran; nil if it did.
 func startError(exit *runtime.Exit) error {
-	if !exit.StartedAt.IsZero() {
+	if exit == nil || !exit.StartedAt.IsZero() {
 		return nil
 	}
 	switch exit.Reason {
@@ -131,32 +131,22 @@ func (c *Client) awaitStarted(ctx context.Context, gone <-chan error) error {
 		}
 		if alive {
 			if c.ask(ctx, request{Op: opStarted}) == nil {
-				// It answers too when it ended right away.
-				if exit, err = read[runtime.Exit](c.dir, "exit.json"); err != nil || exit != nil {
-					return errors.Join(err, startErrorOf(exit))
-				}
-				return nil
+				// It answers, too, when the container has ended.
+				exit, err = read[runtime.Exit](c.dir, "exit.json")
+				return errors.Join(err, startError(exit))
 			}
 		} else if over || gone == nil {
 			return c.deathCause()
 		}
 		select {
-		case err := <-gone:
+		case <-gone: // the next look tells more than how it ended
 			over, gone = true, nil
-			_ = err // the next look tells more
 		default:
 			if err := pause(ctx); err != nil {
 				return err
 			}
 		}
 	}
-}
-
-func startErrorOf(exit *runtime.Exit) error {
-	if exit == nil {
-		return nil
-	}
-	return startError(exit)
 }
 
 // deathCause says why a keeper ended before it had started anything.

@@ -8,6 +8,8 @@ package runtime
 
 import (
 	"context"
+	"path"
+	"strconv"
 	"time"
 )
 
@@ -186,5 +188,21 @@ type Line struct {
 	Time    time.Time // when it was read from the container
 	Stream  string
 	Text    []byte // without the newline
-	Partial bool   // the next Line of the same stream continues this one
+	Partial bool   // the next Line of the same stream, if any comes, continues this one
+}
+
+// JobEnv is what every container gets of the Spec, whatever runs it.
+func JobEnv(s Spec) map[string]string {
+	return map[string]string{"ANYCLOUD_JOB_ID": s.JobID, "ANYCLOUD_ATTEMPT": strconv.Itoa(s.Attempt)}
+}
+
+// MountEnv is Env of the mounts; at says where the container sees each.
+func MountEnv(mounts []Mount, at func(Mount) string) map[string]string {
+	env := map[string]string{}
+	for _, m := range mounts {
+		for name, below := range m.Env {
+			env[name] = path.Join(at(m), below)
+		}
+	}
+	return env
 }

@@ -83,7 +83,7 @@ func (c *Cloud) finish(id string) error {
 	if err := c.endMachine(d, &s); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), reapWithin)
+	ctx, cancel := context.WithTimeout(c.running, reapWithin)
 	defer cancel()
 	reap := exec.CommandContext(ctx, c.o.AgentPath, "reap", string(d))
 	reap.Env = c.o.Env
@@ -104,7 +104,7 @@ func (c *Cloud) finish(id string) error {
 func (c *Cloud) endMachine(d vmdir.Dir, s *status) error {
 	if s.proc == nil && d.Locked() {
 		// Just starting: it will see the order, and say who it is before.
-		ctx, cancel := context.WithTimeout(context.Background(), startWithin)
+		ctx, cancel := context.WithTimeout(c.running, startWithin)
 		defer cancel()
 		if _, err := c.awaitMachine(ctx, d, nil); err != nil {
 			return err

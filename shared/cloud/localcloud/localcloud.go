@@ -80,12 +80,14 @@ type Cloud struct {
 	launching sync.Mutex  // from the look at the capacity to the directory
 	plain     atomic.Bool // namespaces were refused
 
-	mu     sync.Mutex
-	busy   map[string]*sync.Mutex // one start or finish of a VM at a time
-	ending map[string]bool        // a finish is under way
-	failed map[string]time.Time   // its last failure
-	closed bool
-	wg     sync.WaitGroup
+	mu      sync.Mutex
+	busy    map[string]*sync.Mutex // one start or finish of a VM at a time
+	ending  map[string]bool        // a finish is under way
+	failed  map[string]time.Time   // its last failure
+	closed  bool
+	running context.Context // ends with Close
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
 }
 
 var _ cloud.Cloud = (*Cloud)(nil)
@@ -125,6 +127,7 @@ func New(o Options) (*Cloud, error) {
 		ending: map[string]bool{}, failed: map[string]time.Time{},
 	}
 	c.plain.Store(o.NoNamespace)
+	c.running, c.stop = context.WithCancel(context.Background())
 	c.faults.base, c.faults.file = o.Faults, filepath.Join(root, "faults.json")
 	if o.Inventory != nil {
 		c.inventory = *o.Inventory
@@ -141,11 +144,13 @@ func New(o Options) (*Cloud, error) {
 	return c, nil
 }
 
-// Close waits for what runs in the background. VMs live on.
+// Close ends what runs in the background. VMs live on; a reap that was cut off
+// is repeated by the next driver.
 func (c *Cloud) Close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
+	c.stop()
 	c.wg.Wait()
 }
 

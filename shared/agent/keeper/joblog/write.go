@@ -23,7 +23,8 @@ type Writer struct {
 	lost  int // lines that the disk refused
 	err   error
 	last  map[string]Mark
-	first time.Time
+	first time.Time // of what Open has read
+	whole bool      // that was everything there ever was
 }
 
 // Mark names the last record of a stream: its time, and how many records of the
@@ -46,6 +47,7 @@ func Open(dir string) (*Writer, error) {
 	if len(segs) > 2 { // enough to know where every stream ends
 		segs = segs[len(segs)-2:]
 	}
+	w.whole = len(segs) == 0 || segs[0].start == 0
 	for _, s := range segs {
 		b, err := os.ReadFile(s.path)
 		if err != nil {
@@ -92,13 +94,16 @@ func (w *Writer) note(l runtime.Line) {
 	w.last[l.Stream] = m
 }
 
-// Last says where a stream ends. A stream with nothing on disk ends before the
-// oldest record there is.
+// Last says where a stream ends. One with nothing in what is left of the log
+// ends before that.
 func (w *Writer) Last(stream string) Mark {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if m, ok := w.last[stream]; ok {
 		return m
+	}
+	if w.whole {
+		return Mark{}
 	}
 	return Mark{Time: w.first}
 }
