@@ -24,6 +24,7 @@ build: ## build bin/anycloud and bin/anycloud-agent
 	@mkdir -p bin
 	$(GO_BUILD) -o bin/anycloud ./cmd/anycloud
 	$(GO_BUILD) -o bin/anycloud-agent ./cmd/anycloud-agent
+	$(GO_BUILD) -o bin/digits ./examples/digits
 
 demo: build ## train on this machine's pretended spot VMs, through two preemptions
 	go run ./examples/demo

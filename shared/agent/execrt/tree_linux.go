@@ -110,13 +110,14 @@ func (t *tree) freeze(ctx context.Context) error {
 			}
 			running++
 			if !slices.Contains(t.stopped, p.pid) {
-				if err := unix.Kill(p.pid, unix.SIGSTOP); err != nil {
-					if errors.Is(err, unix.ESRCH) {
-						continue
-					}
-					return fmt.Errorf("stop process %d: %w", p.pid, err)
+				if err := t.signal(p.pid, unix.SIGSTOP); err != nil {
+					return err
 				}
 				t.stopped = append(t.stopped, p.pid)
+			} else if p.state == 'D' {
+				if err := t.letExec(p.pid, all); err != nil {
+					return err
+				}
 			}
 		}
 		if running == 0 {
@@ -125,8 +126,29 @@ func (t *tree) freeze(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("not all processes stop: %w", ctx.Err())
 		}
-		time.Sleep(100 * time.Microsecond)
+		time.Sleep(200 * time.Microsecond)
 	}
+}
+
+// letExec lets the children of a process go on until the next look. In vfork(2)
+// it waits for one of them to run another program, and cannot be stopped before.
+func (t *tree) letExec(parent int, all []proc) error {
+	for _, p := range all {
+		if i := slices.Index(t.stopped, p.pid); p.parent == parent && p.stopped() && i >= 0 {
+			t.stopped = slices.Delete(t.stopped, i, i+1)
+			if err := t.signal(p.pid, unix.SIGCONT); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (t *tree) signal(pid int, s unix.Signal) error {
+	if err := unix.Kill(pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("send %s to process %d: %w", unix.SignalName(s), pid, err)
+	}
+	return nil
 }
 
 // thaw lets go on what freeze stopped, parents last, so that none of them finds
@@ -134,9 +156,7 @@ func (t *tree) freeze(ctx context.Context) error {
 func (t *tree) thaw() error {
 	var errs error
 	for _, pid := range slices.Backward(t.stopped) {
-		if err := unix.Kill(pid, unix.SIGCONT); err != nil && !errors.Is(err, unix.ESRCH) {
-			errs = errors.Join(errs, err)
-		}
+		errs = errors.Join(errs, t.signal(pid, unix.SIGCONT))
 	}
 	if errs == nil {
 		t.stopped = nil
@@ -155,9 +175,7 @@ func (t *tree) kill() error {
 		if p.dead() {
 			continue
 		}
-		if err := unix.Kill(p.pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			errs = errors.Join(errs, err)
-		}
+		errs = errors.Join(errs, t.signal(p.pid, unix.SIGKILL))
 	}
 	return errs
 }
