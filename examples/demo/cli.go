@@ -136,6 +136,9 @@ func (c *cli) cleanUp() error {
 	if left, _ := filepath.Glob(filepath.Join(c.home, "vms", "i-*")); len(left) > 0 {
 		return errors.Join(err, fmt.Errorf("VMs are left in %s: %v", c.home, left))
 	}
+	if os.Getenv("ANYCLOUD_DEMO_KEEP") != "" {
+		return err
+	}
 	return errors.Join(err, os.RemoveAll(c.home))
 }
 

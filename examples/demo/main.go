@@ -28,6 +28,7 @@ const (
 	epochs    = 60
 	epochTime = 300 * time.Millisecond
 	interval  = "2s"
+	grace     = "2s"
 	notice    = "10s"
 )
 
@@ -69,7 +70,7 @@ func run(ctx context.Context, bin, runtime string) (err error) {
 		return err
 	}
 	command = append(command, "-epochs", fmt.Sprint(epochs), "-epoch-time", epochTime.String())
-	id, err := c.submit(ctx, append([]string{"--spot", "--name", "digits", "--checkpoint-interval", interval, image, "--"}, command...)...)
+	id, err := c.submit(ctx, append([]string{"--spot", "--name", "digits", "--checkpoint-interval", interval, "--grace", grace, image, "--"}, command...)...)
 	if err != nil {
 		return err
 	}

@@ -2,8 +2,11 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -11,92 +14,174 @@ import (
 	"anycloud/shared/bucket"
 )
 
-// access holds the agent's credentials and the buckets that they open. They are
-// renewed well before they expire; a control plane that does not answer costs
-// nothing while the old ones last.
+// access holds the agent's credentials and the buckets that they open. A loop
+// renews them well before they expire; calls use what is there, so that a
+// control plane that does not answer costs nothing while the old ones last.
+// They are on the VM's disk too: a restarted agent saves at once.
 type access struct {
-	mu      sync.Mutex
-	creds   api.Credentials
-	renewAt time.Time
-	bucket  bucket.Objects
-	logs    bucket.Objects
+	a    *agent
+	path string
+	asap chan struct{} // a bucket refused us
+
+	mu       sync.Mutex
+	creds    api.Credentials
+	expires  time.Time // zero: never
+	renewAt  time.Time // zero: never
+	renewed  time.Time
+	problem  error // of the last renewal
+	bucket   bucket.Objects
+	logs     bucket.Objects
+	ready    chan struct{} // closed with the first credentials
+	hadFirst bool
 }
 
-// renewBefore is how long before their expiry credentials are renewed.
-const renewBefore = 20 * time.Minute
+const (
+	// renewMost is how long credentials are used before new ones are asked for,
+	// however long they would last.
+	renewMost = 30 * time.Minute
+	// renewLeast is the least between two renewals.
+	renewLeast = 10 * time.Second
+)
 
-// ready gets the first credentials, however long it takes.
-func (x *access) ready(ctx context.Context, a *agent) error {
+func newAccess(a *agent) *access {
+	x := &access{a: a, path: a.dir("state/credentials.json"), asap: make(chan struct{}, 1), ready: make(chan struct{})}
+	var c api.Credentials
+	if b, err := os.ReadFile(x.path); err == nil && json.Unmarshal(b, &c) == nil {
+		if err := x.use(context.Background(), c); err != nil {
+			a.Logger.Info("credentials of the agent before not usable", "err", err)
+		}
+		x.renewAt = a.Now() // how old they are is not known
+	}
+	return x
+}
+
+// use opens the buckets of new credentials.
+func (x *access) use(ctx context.Context, c api.Credentials) error {
+	logs, err := x.a.Open(ctx, c.Logs)
+	if err != nil {
+		return fmt.Errorf("open the log store: %w", err)
+	}
+	var objects bucket.Objects
+	expires := c.Logs.Expires
+	if c.Checkpoint != nil {
+		if objects, err = x.a.Open(ctx, *c.Checkpoint); err != nil {
+			return fmt.Errorf("open the job's bucket: %w", err)
+		}
+		if e := c.Checkpoint.Expires; !e.IsZero() && (expires.IsZero() || e.Before(expires)) {
+			expires = e
+		}
+	}
+	now := x.a.Now()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.creds, x.bucket, x.logs, x.expires, x.renewed, x.problem = c, objects, logs, expires, now, nil
+	x.renewAt = time.Time{}
+	if !expires.IsZero() {
+		x.renewAt = now.Add(max(renewLeast, min(renewMost, expires.Sub(now)/2)))
+	}
+	if !x.hadFirst {
+		x.hadFirst = true
+		close(x.ready)
+	}
+	return nil
+}
+
+// loop gets the first credentials and renews them, for ever.
+func (x *access) loop(ctx context.Context) error {
 	wait := retryDelays()
 	for {
-		err := x.renew(ctx, a)
-		if err == nil || ctx.Err() != nil {
-			return err
+		if !x.await(ctx) {
+			return ctx.Err()
 		}
-		if unwanted(err) {
-			return ErrPowerOff
+		err := x.renew(ctx)
+		if err == nil {
+			wait.Reset()
+			continue
 		}
-		a.Logger.Warn("no credentials yet; again", "err", err)
+		x.mu.Lock()
+		first := x.problem == nil
+		x.problem = err
+		x.mu.Unlock()
+		if first && ctx.Err() == nil {
+			x.a.Logger.Warn("credentials not renewed; the old ones are used while they last", "err", err)
+		}
 		if !pause(ctx, wait.NextBackOff()) {
 			return ctx.Err()
 		}
 	}
 }
 
-// renew gets credentials if it is time to.
-func (x *access) renew(ctx context.Context, a *agent) error {
+// await returns when it is time to renew; false if the agent is to end.
+func (x *access) await(ctx context.Context) bool {
 	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.logs != nil && (x.renewAt.IsZero() || a.Now().Before(x.renewAt)) {
-		return nil
+	due, renewed, had, failed := x.renewAt, x.renewed, x.hadFirst, x.problem != nil
+	x.mu.Unlock()
+	if !had || failed {
+		return ctx.Err() == nil
 	}
+	var timer <-chan time.Time
+	if !due.IsZero() {
+		t := time.NewTimer(due.Sub(x.a.Now()))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer:
+		return true
+	case <-x.asap:
+		return pause(ctx, renewed.Add(renewLeast).Sub(x.a.Now()))
+	}
+}
+
+func (x *access) renew(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, callFor)
 	defer cancel()
-	service, err := a.connect(ctx)
+	service, err := x.a.connect(ctx)
 	if err != nil {
 		return err
 	}
-	c, err := service.Credentials(ctx, a.claim.JobID, a.claim.Attempt, a.secret)
+	c, err := service.Credentials(ctx, x.a.claim.JobID, x.a.claim.Attempt, x.a.secret)
 	if err != nil {
-		if !unwanted(err) {
-			a.disconnect()
+		if api.CodeOf(err) == "" {
+			x.a.disconnect(service)
 		}
 		return err
 	}
-	logs, err := a.Open(ctx, c.Logs)
-	if err != nil {
+	if err := x.use(ctx, c); err != nil {
 		return err
 	}
-	var objects bucket.Objects
-	expires := c.Logs.Expires
-	if c.Checkpoint != nil {
-		if objects, err = a.Open(ctx, *c.Checkpoint); err != nil {
-			return err
-		}
-		if e := c.Checkpoint.Expires; !e.IsZero() && (expires.IsZero() || e.Before(expires)) {
-			expires = e
-		}
+	b, err := json.Marshal(c)
+	if err == nil {
+		err = writeWhole(x.path, b, 0o600)
 	}
-	x.creds, x.bucket, x.logs, x.renewAt = c, objects, logs, time.Time{}
-	if !expires.IsZero() {
-		x.renewAt = expires.Add(-renewBefore)
+	if err != nil {
+		x.a.Logger.Warn("credentials not kept on disk", "err", err)
 	}
 	return nil
 }
 
+// prefix of this attempt's log objects; "" without credentials.
+func (x *access) prefix() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.creds.LogPrefix
+}
+
 // checkpoint is the job's bucket with whatever credentials are newest.
-func (x *access) checkpoint(a *agent) bucket.Objects {
-	return renewed{a, func() bucket.Objects { return x.bucket }}
+func (x *access) checkpoint() bucket.Objects {
+	return renewed{x, func() bucket.Objects { return x.bucket }}
 }
 
 // logStore is the log store, likewise.
-func (x *access) logStore(a *agent) bucket.Objects {
-	return renewed{a, func() bucket.Objects { return x.logs }}
+func (x *access) logStore() bucket.Objects {
+	return renewed{x, func() bucket.Objects { return x.logs }}
 }
 
-// renewed is a bucket whose credentials are looked after at each call.
+// renewed is a bucket whose credentials change.
 type renewed struct {
-	a    *agent
+	x    *access
 	pick func() bucket.Objects
 }
 
@@ -104,54 +189,73 @@ var _ bucket.Objects = renewed{}
 
 var errNoAccess = errors.New("no credentials yet")
 
-func (r renewed) now(ctx context.Context) (bucket.Objects, error) {
-	if err := r.a.access.renew(ctx, r.a); err != nil {
-		r.a.Logger.Warn("credentials not renewed; the old ones are used while they last", "err", err)
-	}
-	r.a.access.mu.Lock()
-	defer r.a.access.mu.Unlock()
+func (r renewed) now() (bucket.Objects, error) {
+	r.x.mu.Lock()
+	defer r.x.mu.Unlock()
 	if o := r.pick(); o != nil {
 		return o, nil
+	}
+	if r.x.problem != nil {
+		return nil, fmt.Errorf("%w: %w", errNoAccess, r.x.problem)
 	}
 	return nil, errNoAccess
 }
 
+// told looks at a call's result: a refusal asks for new credentials.
+func (r renewed) told(err error) error {
+	if !errors.Is(err, bucket.ErrDenied) {
+		return err
+	}
+	select {
+	case r.x.asap <- struct{}{}:
+	default:
+	}
+	r.x.mu.Lock()
+	defer r.x.mu.Unlock()
+	if !r.x.expires.IsZero() && r.x.a.Now().After(r.x.expires) && r.x.problem != nil {
+		return fmt.Errorf("credentials expired, and the control plane gives no new ones (%v): %w", r.x.problem, err)
+	}
+	return err
+}
+
 func (r renewed) PutIfAbsent(ctx context.Context, key string, data []byte) error {
-	o, err := r.now(ctx)
+	o, err := r.now()
 	if err != nil {
 		return err
 	}
-	return o.PutIfAbsent(ctx, key, data)
+	return r.told(o.PutIfAbsent(ctx, key, data))
 }
 
 func (r renewed) Put(ctx context.Context, key string, in io.Reader, size int64) error {
-	o, err := r.now(ctx)
+	o, err := r.now()
 	if err != nil {
 		return err
 	}
-	return o.Put(ctx, key, in, size)
+	return r.told(o.Put(ctx, key, in, size))
 }
 
 func (r renewed) Get(ctx context.Context, key string, offset, length int64) (io.ReadCloser, error) {
-	o, err := r.now(ctx)
+	o, err := r.now()
 	if err != nil {
 		return nil, err
 	}
-	return o.Get(ctx, key, offset, length)
+	body, err := o.Get(ctx, key, offset, length)
+	return body, r.told(err)
 }
 
 func (r renewed) List(ctx context.Context, prefix, startAfter string, limit int) ([]bucket.Object, bool, error) {
-	o, err := r.now(ctx)
+	o, err := r.now()
 	if err != nil {
 		return nil, false, err
 	}
-	return o.List(ctx, prefix, startAfter, limit)
+	page, more, err := o.List(ctx, prefix, startAfter, limit)
+	return page, more, r.told(err)
 }
 
 func (r renewed) Delete(ctx context.Context, key string) error {
-	o, err := r.now(ctx)
+	o, err := r.now()
 	if err != nil {
 		return err
 	}
-	return o.Delete(ctx, key)
+	return r.told(o.Delete(ctx, key))
 }

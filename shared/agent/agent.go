@@ -8,9 +8,12 @@
 //	talk.go      reports and orders
 //	work.go      standby, take-over, start
 //	tend.go      saves while the container runs
+//	saving.go    one save at a time, beside everything else
+//	health.go    what the record learns of the saves
 //	end.go       notice, cancel, exit: the last commit
 //	budget.go    when to stop, given a deadline: pure
 //	ship.go      log lines to the log store
+//	heir.go      lines that travel in a commit
 //	access.go    credentials
 //	socket.go    commits asked for from inside the container
 //	engine.go    the checkpoint engine as the agent uses it
@@ -25,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -49,7 +53,7 @@ type Metadata interface {
 	Notice(ctx context.Context, wait time.Duration) (*preempt.Notice, error)
 }
 
-// Options of an agent. All are required but Now and Logger.
+// Options of an agent. All are required but Listen, Now and Logger.
 type Options struct {
 	Dir      string // the VM's disk
 	VMID     string
@@ -77,17 +81,16 @@ type agent struct {
 	kick   chan struct{} // report soon
 	saves  chan saveAsk
 	ship   *shipper
-	access access
+	access *access
 
-	mu       sync.Mutex
-	service  api.AgentService
-	orders   api.Orders
-	changed  chan struct{} // closed when orders or notice changed
-	report   api.Report
-	answered int64 // newest report that was answered
-	notice   *preempt.Notice
-	health   health
-	fence    bool // a higher attempt was seen
+	factMu  sync.Mutex // facts reach the disk in their order
+	mu      sync.Mutex
+	service api.AgentService
+	orders  api.Orders
+	changed chan struct{} // closed when orders or notice changed
+	report  api.Report
+	notice  *preempt.Notice
+	health  health
 }
 
 // Run is the agent's life. It returns ErrPowerOff when the VM is to end, and
@@ -123,6 +126,7 @@ func Run(ctx context.Context, o Options) error {
 		a.Logger.Debug("thaw", "err", err)
 	}
 	a.health.interval = a.claim.Spec.CheckpointInterval.D()
+	a.access = newAccess(a)
 	a.ship = newShipper(a)
 	err = a.live(ctx)
 	if errors.Is(err, ErrPowerOff) {
@@ -136,6 +140,7 @@ func (a *agent) live(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.talk(ctx) })
 	g.Go(func() error { return a.listen(ctx) })
+	g.Go(func() error { return a.access.loop(ctx) })
 	g.Go(func() error { return a.ship.loop(ctx) })
 	g.Go(func() error { return a.serveSocket(ctx) })
 	g.Go(func() error { return a.work(ctx) })
@@ -150,7 +155,9 @@ func (a *agent) lastWords() {
 	if err := a.run.Kill(ctx); err != nil {
 		a.Logger.Warn("container not killed", "err", err)
 	}
-	a.ship.flush(ctx) //nolint:errcheck // nobody is left to tell
+	fctx, fcancel := context.WithTimeout(ctx, flushFor)
+	defer fcancel()
+	a.ship.flush(fctx) //nolint:errcheck // nobody is left to tell
 	if err := a.run.Remove(ctx); err != nil {
 		a.Logger.Warn("container not removed", "err", err)
 	}

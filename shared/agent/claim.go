@@ -28,7 +28,9 @@ func (a *agent) arm() error {
 func (a *agent) claimAttempt(ctx context.Context) error {
 	s := a.disk.get()
 	if s.Claim != nil {
-		a.claim, a.secret, a.orders, a.report = s.Claim, s.Secret, s.Claim.Orders, s.Report
+		a.claim, a.secret, a.report = s.Claim, s.Secret, s.Report
+		// What was ordered then may not hold any more: stand by for the first answer.
+		a.orders = api.Orders{Role: api.Standby, NewestCommit: s.Claim.Orders.NewestCommit, FreshFrom: s.Claim.Orders.FreshFrom}
 		return nil
 	}
 	if s.Secret == "" {

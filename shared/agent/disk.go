@@ -24,7 +24,7 @@ type state struct {
 	Claim    *api.ClaimReply `json:"claim,omitempty"`   // the first answered claim
 	Report   api.Report      `json:"report"`            // facts that a restarted agent repeats
 	Started  bool            `json:"started,omitempty"` // a start of the container was intended: never again
-	Sealed   bool            `json:"sealed,omitempty"`  // the last commit is made, or given up
+	Ending   *ending         `json:"ending,omitempty"`  // the container is being stopped by us
 	Restored restoredState   `json:"restored,omitzero"`
 }
 
@@ -32,6 +32,14 @@ type state struct {
 type restoredState struct {
 	Number     int       `json:"number"`
 	CapturedAt time.Time `json:"captured_at,omitzero"`
+}
+
+// ending is a stop that was decided. It is on the disk before the SIGTERM: a
+// restarted agent goes on with it, and takes the container's end for our doing.
+type ending struct {
+	Why      string    `json:"why"`
+	Deadline time.Time `json:"deadline,omitzero"`
+	Now      bool      `json:"now,omitempty"` // kill it, and no last commit
 }
 
 // disk keeps the state in a file that is always whole.

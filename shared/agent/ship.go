@@ -17,31 +17,31 @@ import (
 
 // shipper brings the job's lines, and the agent's own, to the log store. Each
 // batch is an object named by the number of its first line, created only if
-// absent. Before a batch is sent, its bounds are on the disk: a restarted agent
+// absent. Before a batch is sent, it is on the disk whole: a restarted agent
 // sends the very same batch again, so that no line is lost or doubled.
 type shipper struct {
-	a    *agent
-	mu   sync.Mutex // one batch at a time
-	path string
-	pos  shipped
+	a        *agent
+	path     string
+	heirPath string
+	sending  chan struct{} // holds one token: one sender at a time
 
-	ownMu sync.Mutex
-	own   []logLine // lines of the agent's own, not in a batch yet
-	heir  []byte    // what a predecessor's last commit carried
+	mu  sync.Mutex
+	pos shipped
+	own []logLine // lines of the agent's own, not in a batch yet
 }
 
-// shipped is how far the log is shipped; it survives the agent.
+// shipped is how far the log is cut into batches, and the batches that are not
+// known to have arrived. It survives the agent.
 type shipped struct {
-	Seq    int64  `json:"seq"`    // of the last line shipped
-	Offset int64  `json:"offset"` // in the runtime's log: what follows is not shipped
-	Next   *batch `json:"next,omitempty"`
+	Seq     int64   `json:"seq"`    // of the last line in a batch
+	Offset  int64   `json:"offset"` // in the runtime's log: what follows is in no batch yet
+	Pending []batch `json:"pending,omitempty"`
 }
 
-// batch is sent next, whatever happens.
+// batch is one object of the log store.
 type batch struct {
 	Key    string `json:"key"`
 	Body   []byte `json:"body"`
-	Seq    int64  `json:"seq"`    // of its last line
 	Offset int64  `json:"offset"` // behind its last line
 }
 
@@ -59,12 +59,15 @@ const (
 	shipEvery = 500 * time.Millisecond
 	// batchLines bounds one object.
 	batchLines = 2000
-	// attachMost bounds the lines that travel in a commit.
-	attachMost = 1 << 20
+	// shipFor bounds the sending of one batch.
+	shipFor = 15 * time.Second
+	// ownStream marks the agent's lines among the container's.
+	ownStream = "anycloud"
 )
 
 func newShipper(a *agent) *shipper {
-	s := &shipper{a: a, path: a.dir("state/shipped.json")}
+	s := &shipper{a: a, path: a.dir("state/shipped.json"), heirPath: a.dir("state/inherited"), sending: make(chan struct{}, 1)}
+	s.sending <- struct{}{}
 	if b, err := os.ReadFile(s.path); err == nil {
 		if err := json.Unmarshal(b, &s.pos); err != nil {
 			a.Logger.Error("shipping state is damaged; beginning anew", "err", err)
@@ -75,33 +78,28 @@ func newShipper(a *agent) *shipper {
 
 // say queues a line of the agent's own.
 func (s *shipper) say(text string) {
-	s.ownMu.Lock()
-	defer s.ownMu.Unlock()
-	s.own = append(s.own, logLine{Time: s.a.Now().UTC(), Stream: "anycloud", Text: text})
-}
-
-// inherit takes over lines that a predecessor could not ship.
-func (s *shipper) inherit(attachment []byte) {
-	s.ownMu.Lock()
-	defer s.ownMu.Unlock()
-	s.heir = attachment
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.own = append(s.own, logLine{Time: s.a.Now().UTC(), Stream: ownStream, Text: text})
 }
 
 func (s *shipper) loop(ctx context.Context) error {
+	wait := retryDelays()
 	failed := false
 	for {
-		if err := s.flush(ctx); err != nil && ctx.Err() == nil {
+		every := shipEvery
+		err := s.flush(ctx)
+		if err == nil {
+			failed = false
+			wait.Reset()
+		} else if ctx.Err() == nil {
 			if !failed && !errors.Is(err, errNoAccess) {
 				s.a.Logger.Warn("log not shipped; again", "err", err)
 			}
 			failed = true
-			if !pause(ctx, 2*time.Second) {
-				return ctx.Err()
-			}
-		} else {
-			failed = false
+			every = max(every, wait.NextBackOff())
 		}
-		if !pause(ctx, shipEvery) {
+		if !pause(ctx, every) {
 			return ctx.Err()
 		}
 	}
@@ -109,69 +107,80 @@ func (s *shipper) loop(ctx context.Context) error {
 
 // flush ships every line that is there now.
 func (s *shipper) flush(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.a.access.prefix() == "" {
-		return errNoAccess
+	select {
+	case <-s.sending:
+	case <-ctx.Done():
+		return ctx.Err()
 	}
+	defer func() { s.sending <- struct{}{} }()
 	if err := s.shipHeir(ctx); err != nil {
 		return err
 	}
 	for {
-		more, err := s.one(ctx)
-		if err != nil || !more {
+		b, err := s.first(ctx)
+		if err != nil || b == nil {
+			return err
+		}
+		if err := s.send(ctx, *b); err != nil {
 			return err
 		}
 	}
 }
 
-// one ships one batch; false if there was nothing to ship.
-func (s *shipper) one(ctx context.Context) (bool, error) {
-	if s.pos.Next == nil {
-		b, err := s.next(ctx)
-		if err != nil || b == nil {
-			return false, err
-		}
-		s.pos.Next = b
-		if err := s.keep(); err != nil {
-			return false, err
+// first is the batch to send next; nil if there is nothing to send.
+func (s *shipper) first(ctx context.Context) (*batch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.pos.Pending) == 0 {
+		if more, err := s.cut(ctx); err != nil || !more {
+			return nil, err
 		}
 	}
-	b := s.pos.Next
-	err := s.a.access.logStore(s.a).PutIfAbsent(ctx, b.Key, b.Body)
+	b := s.pos.Pending[0]
+	return &b, nil
+}
+
+func (s *shipper) send(ctx context.Context, b batch) error {
+	pctx, cancel := context.WithTimeout(ctx, shipFor)
+	defer cancel()
+	err := s.a.access.logStore().PutIfAbsent(pctx, b.Key, b.Body)
 	if err != nil && !errors.Is(err, bucket.ErrExists) { // there already: an answer was lost
-		return false, fmt.Errorf("ship log lines: %w", err)
+		return fmt.Errorf("ship log lines: %w", err)
 	}
-	s.pos = shipped{Seq: b.Seq, Offset: b.Offset}
-	if err := s.keep(); err != nil {
-		return false, err
+	s.mu.Lock()
+	s.pos.Pending = s.pos.Pending[1:]
+	if err := s.keep(s.pos); err != nil {
+		// Sent again by an agent that reads the old state, and found to be there.
+		s.a.Logger.Warn("shipping state not written", "err", err)
 	}
+	s.mu.Unlock()
 	if err := s.a.run.Discard(ctx, b.Offset); err != nil {
 		s.a.Logger.Debug("shipped lines not discarded", "err", err)
 	}
-	return true, nil
+	return nil
 }
 
-func (s *shipper) keep() error {
-	b, err := json.Marshal(s.pos)
+func (s *shipper) keep(p shipped) error {
+	b, err := json.Marshal(p)
 	if err != nil {
 		return err
 	}
 	return writeWhole(s.path, b, 0o600)
 }
 
-// next makes a batch of the container's lines and the agent's own.
-func (s *shipper) next(ctx context.Context) (*batch, error) {
+// cut makes a batch of the agent's own lines and the container's, if there are
+// any; it is on the disk before it counts. Called with the lock held.
+func (s *shipper) cut(ctx context.Context) (bool, error) {
+	prefix := s.a.access.prefix()
+	if prefix == "" {
+		return false, errNoAccess
+	}
 	lines, offset, err := s.a.run.ReadLogs(ctx, s.pos.Offset, batchLines)
 	if err != nil {
-		return nil, fmt.Errorf("read the container's log: %w", err)
+		return false, fmt.Errorf("read the container's log: %w", err)
 	}
-	s.ownMu.Lock()
-	own := s.own
-	s.own = nil
-	s.ownMu.Unlock()
-	if len(lines)+len(own) == 0 {
-		return nil, nil
+	if len(lines)+len(s.own) == 0 {
+		return false, nil
 	}
 	var body bytes.Buffer
 	enc := json.NewEncoder(&body)
@@ -182,17 +191,23 @@ func (s *shipper) next(ctx context.Context) (*batch, error) {
 		l.Seq = seq
 		return enc.Encode(l)
 	}
-	for _, l := range own {
+	for _, l := range s.own {
 		if err := put(l); err != nil {
-			return nil, err
+			return false, err
 		}
 	}
 	for _, l := range lines {
-		if err := put(logLine{Time: l.Time, Stream: l.Stream, Text: valid(l.Text), Partial: l.Partial}); err != nil {
-			return nil, err
+		if err := put(logLine{Time: l.Time.UTC(), Stream: l.Stream, Text: valid(l.Text), Partial: l.Partial}); err != nil {
+			return false, err
 		}
 	}
-	return &batch{Key: fmt.Sprintf("%s%012d", s.a.access.prefix(), s.pos.Seq+1), Body: body.Bytes(), Seq: seq, Offset: offset}, nil
+	p := shipped{Seq: seq, Offset: offset}
+	p.Pending = append(append(p.Pending, s.pos.Pending...), batch{fmt.Sprintf("%s%012d", prefix, s.pos.Seq+1), body.Bytes(), offset})
+	if err := s.keep(p); err != nil {
+		return false, fmt.Errorf("note a batch of lines: %w", err)
+	}
+	s.pos, s.own = p, nil
+	return true, nil
 }
 
 // valid makes text of bytes; JSON cannot carry others.
@@ -201,71 +216,4 @@ func valid(b []byte) string {
 		return string(b)
 	}
 	return strings.ToValidUTF8(string(b), "\uFFFD")
-}
-
-// beforeAppend ships what was printed before a commit's capture. What cannot be
-// shipped travels in the commit, for whoever restores it: a line whose work
-// survived is never lost.
-func (s *shipper) beforeAppend(ctx context.Context) ([]byte, error) {
-	fctx, cancel := context.WithTimeout(ctx, flushFor)
-	defer cancel()
-	err := s.flush(fctx)
-	if err == nil {
-		return nil, nil
-	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pos.Next == nil {
-		b, nerr := s.next(ctx)
-		if nerr != nil {
-			return nil, nerr
-		}
-		if b == nil {
-			return nil, nil
-		}
-		s.pos.Next = b
-		if err := s.keep(); err != nil {
-			return nil, err
-		}
-	}
-	if len(s.pos.Next.Body) > attachMost {
-		return nil, fmt.Errorf("log store does not take lines: %w", err)
-	}
-	return json.Marshal(heirloom{Key: s.pos.Next.Key, Body: s.pos.Next.Body})
-}
-
-// heirloom is a batch that travels in a commit.
-type heirloom struct {
-	Key  string `json:"key"`
-	Body []byte `json:"body"`
-}
-
-// shipHeir ships what a predecessor left in its commit, under its own name.
-func (s *shipper) shipHeir(ctx context.Context) error {
-	s.ownMu.Lock()
-	raw := s.heir
-	s.ownMu.Unlock()
-	if len(raw) == 0 {
-		return nil
-	}
-	var h heirloom
-	if err := json.Unmarshal(raw, &h); err != nil || !strings.HasPrefix(h.Key, "logs/"+s.a.claim.JobID+"/") {
-		s.a.Logger.Error("lines in the restored commit are damaged", "err", err)
-	} else if err := s.a.access.logStore(s.a).PutIfAbsent(ctx, h.Key, h.Body); err != nil && !errors.Is(err, bucket.ErrExists) {
-		return fmt.Errorf("ship a predecessor's lines: %w", err)
-	}
-	s.ownMu.Lock()
-	s.heir = nil
-	s.ownMu.Unlock()
-	return nil
-}
-
-// prefix of this attempt's log objects.
-func (x *access) prefix() string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.creds.LogPrefix
 }

@@ -14,6 +14,10 @@ import (
 // terminates what is doomed, disposes of the bucket when its time has come, and
 // makes the job terminal once nothing is left.
 func (c *ControlPlane) Cleanup(ctx context.Context, id string) error {
+	return again(func() error { return c.cleanUpOnce(ctx, id) })
+}
+
+func (c *ControlPlane) cleanUpOnce(ctx context.Context, id string) error {
 	j, err := c.Store.Get(ctx, id)
 	if err != nil {
 		return fmt.Errorf("clean up job %s: %w", id, err)

@@ -123,10 +123,10 @@ func always(events ...job.Event) func(*job.Job) ([]job.Event, error) {
 }
 
 // ignoreRefused drops what is no failure of a reconciler: the job went on
-// meanwhile, or another one was quicker. The sweep looks again.
+// meanwhile. The sweep looks again.
 func ignoreRefused(err error) error {
 	var r *job.Refused
-	if errors.As(err, &r) || errors.Is(err, store.ErrConflict) {
+	if errors.As(err, &r) {
 		return nil
 	}
 	return err

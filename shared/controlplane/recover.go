@@ -8,12 +8,30 @@ import (
 
 	"anycloud/shared/cloud"
 	"anycloud/shared/job"
+	"anycloud/shared/store"
 )
 
 // Recover brings a job on: it terminates what is doomed, and launches the VM
 // that is missing, first or next. It is woken by job.submitted, job.preempted
 // and job.retry, and by the sweep; called at a wrong time, it does nothing.
 func (c *ControlPlane) Recover(ctx context.Context, id string) error {
+	return again(func() error { return c.recoverOnce(ctx, id) })
+}
+
+// again repeats a reconciler that lost a write: somebody else got the job on,
+// and what is left to do is to be seen in the row as it is now. What was refused
+// is no failure.
+func again(once func() error) error {
+	var err error
+	for range tries {
+		if err = once(); !errors.Is(err, store.ErrConflict) {
+			return ignoreRefused(err)
+		}
+	}
+	return err
+}
+
+func (c *ControlPlane) recoverOnce(ctx context.Context, id string) error {
 	j, err := c.Store.Get(ctx, id)
 	if err != nil {
 		return fmt.Errorf("recover job %s: %w", id, err)

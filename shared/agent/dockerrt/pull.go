@@ -69,7 +69,7 @@ func (l layers) see(id, status string, done, total int64) {
 	have := l[id]
 	switch status {
 	case "Downloading":
-		have.done, have.total = done, max(total, have.total)
+		have.done, have.total = done, max(done, total, have.total) // some registries tell no size
 	case "Download complete", "Pull complete":
 		have.done = have.total
 	default: // extracting counts the same bytes once more

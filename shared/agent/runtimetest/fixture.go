@@ -178,8 +178,10 @@ func (f *Fixture) Keeper() int {
 	return 0
 }
 
-// KillKeeper kills the keeper, as nobody ever should.
+// KillKeeper kills the keeper, as nobody ever should, and returns when it is dead.
 func (f *Fixture) KillKeeper() {
 	f.Helper()
-	f.Must(syscall.Kill(f.Keeper(), syscall.SIGKILL))
+	pid := f.Keeper()
+	f.Must(syscall.Kill(pid, syscall.SIGKILL))
+	f.Until("the keeper is dead", func() bool { return syscall.Kill(pid, 0) != nil })
 }
