@@ -59,8 +59,8 @@ type agent struct {
 // make more steps of the same kind.
 const (
 	reportEvery  = 20 * time.Second
-	saveInterval = 60 * time.Second
-	sealMargin   = 25 * time.Second // of the notice: when to stop the container
+	saveInterval = 25 * time.Second
+	sealMargin   = 12 * time.Second // of the notice: when to stop the container
 	rpcTimeout   = 10 * time.Second
 )
 

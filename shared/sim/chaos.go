@@ -9,8 +9,12 @@ import (
 	"anycloud/shared/preempt"
 )
 
-// chaosFor is how long faults are injected; then the world must come to rest.
-const chaosFor = 15 * time.Minute
+// chaosFor is how long faults are injected, or longer until two VMs were lost;
+// then the world must come to rest.
+const chaosFor = 4 * time.Minute
+
+// leastLosses make a schedule one.
+const leastLosses = 2
 
 // chaos lets clouds and users act, again and again, until faults stop.
 func (w *world) chaos() {
@@ -55,7 +59,7 @@ func (w *world) loss() {
 	if !w.truth[id].claimed {
 		w.count(faultBootFails)
 	}
-	notice := w.s.between(20*time.Second, 2*time.Minute)
+	notice := w.s.between(15*time.Second, time.Minute)
 	switch w.s.rng.IntN(5) {
 	case 0, 1:
 		w.count(faultWarned)
@@ -107,7 +111,7 @@ func (w *world) notify(n preempt.Notice) {
 
 // weather is what befalls the world without taking a VM.
 func (w *world) weather() {
-	d := w.s.between(30*time.Second, 6*time.Minute)
+	d := w.s.between(20*time.Second, 3*time.Minute)
 	switch w.s.rng.IntN(7) {
 	case 0:
 		w.count(faultDeaf)
@@ -189,6 +193,9 @@ func (w *world) tick() {
 		w.count(faultTickDoubled)
 		n = 2
 	}
+	if w.broke == StaleOrphans || w.broke == SilenceByClock {
+		w.invoke("careless sweep", w.s.between(0, 500*time.Millisecond), w.brokenSweep, nil)
+	}
 	for range n {
 		w.invoke("tick", w.s.between(0, 500*time.Millisecond), func(ctx context.Context) error { return w.cp.Tick(ctx, at) }, nil)
 	}
@@ -215,6 +222,9 @@ func (w *world) specOf() job.Spec {
 		Image: "acme/train", Spot: w.s.chance(w.spotShare), Retries: w.s.rng.IntN(3), UnresponsiveAfter: job.Duration(unresponsiveAfter),
 		Grace: job.Duration(20 * time.Second), KeepCheckpoint: job.Duration(10 * time.Minute),
 		PersistBucket: w.s.chance(0.2), RestartOnLoss: w.s.chance(0.7),
+	}
+	if w.s.chance(0.5) {
+		s.UnresponsiveAfter = job.Duration(2 * time.Minute) // impatient users
 	}
 	return s
 }

@@ -88,7 +88,7 @@ func (s *scheduler) drawProfile() profile {
 		stall: pick(0, 0.01, 0.03), agentStall: pick(0, 0.02, 0.1), bucketLost: pick(0, 0.02, 0.1),
 		replyLost: pick(0, 0.02, 0.15), eventLost: pick(0, 0.1, 0.5, 1), eventDouble: pick(0, 0.1, 0.3), eventLate: pick(0, 0.1, 0.3),
 		tickLost: pick(0, 0.1), tickDouble: pick(0, 0.1), skew: time.Duration(pick(0, 0.5, 2) * float64(time.Second)),
-		chaosEvery: time.Duration(pick(20, 45, 90) * float64(time.Second)), lossShare: pick(0.4, 0.7), users: pick(0, 0.1, 0.3),
+		chaosEvery: time.Duration(pick(12, 25, 45) * float64(time.Second)), lossShare: pick(0.4, 0.7), users: pick(0, 0.1, 0.3),
 	}
 }
 

@@ -126,7 +126,7 @@ func (w *world) checkTerminate(vmID string) {
 	case j.AttemptOf(vmID) == nil: // never an attempt's VM
 	case !tr.claimed && w.s.now.Sub(tr.born) >= job.UnclaimedAfter:
 	case !tr.claimed && vm.Attempt < j.Attempt: // never worked, superseded
-	case tr.heardFor >= unresponsiveAfter-2*time.Minute:
+	case tr.heardFor >= j.Spec.UnresponsiveAfter.D()-time.Minute:
 	default:
 		why := "not doomed"
 		if d := j.DoomedVM(vmID); d != nil {

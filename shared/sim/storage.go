@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -219,6 +220,22 @@ func (w *world) checkEntry(bucketName, key string) {
 	}
 	if n, want := strings.TrimPrefix(key, "log/"), fmt.Sprintf("%010d", e.Number); n != want {
 		w.violate("I2", "%s: entry %s says that it is %d", bucketName, key, e.Number)
+	}
+}
+
+// checkDelete is I2 for packs: nothing is deleted that the log does not list,
+// because whoever reads a commit must be able to tell pruned from lost.
+func (w *world) checkDelete(bucketName, key string) {
+	for n := 1; ; n++ {
+		b := w.peek(bucketName, wal.Key(n))
+		if b == nil {
+			w.violate("I2", "%s: %s is deleted, and no entry of the log lists it", bucketName, key)
+			return
+		}
+		var e wal.Entry
+		if json.Unmarshal(b, &e) == nil && e.Kind == wal.KindPrune && slices.Contains(e.Victims, key) {
+			return
+		}
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"anycloud/shared/api"
 	"anycloud/shared/bucket/membucket"
-	"anycloud/shared/bus"
 	"anycloud/shared/cloud/fakecloud"
 	"anycloud/shared/controlplane"
 	"anycloud/shared/job"
@@ -45,7 +44,8 @@ type world struct {
 	exits0    map[runKey]int
 	givenUp   map[launchKey]bool
 	deafUntil time.Time
-	ended     int // VMs at the front of the cloud's list that are gone
+	calmAt    time.Time // when faults stopped
+	ended     int       // VMs at the front of the cloud's list that are gone
 	spotShare float64
 	losses    int
 	hits      map[string]int
@@ -86,7 +86,7 @@ func (w *world) submit(n int, after time.Duration) {
 // work is how long a job's container has to run in all.
 func (w *world) workOf(id string) time.Duration {
 	h := sha256.Sum256([]byte(id))
-	return 3*time.Minute + time.Duration(h[0])*1500*time.Millisecond
+	return time.Minute + time.Duration(h[0])*600*time.Millisecond
 }
 
 // scheduleExit ends the container when its work is done, or earlier with an
@@ -135,9 +135,6 @@ func (w *world) heard(a *agent) {
 	tr := w.truth[a.vmID]
 	tr.lastHeard, tr.heardFor = w.s.now, 0
 }
-
-// published notes the events that went out, for the checks of I6.
-func (w *world) published(bus.Event) {}
 
 // observe brings the checks' view up to date after a step, and checks.
 func (w *world) observe() {
@@ -189,7 +186,7 @@ func (w *world) vmBorn(vm *fakecloud.VM) {
 	a.neverClaim = w.faulty && w.s.chance(0.02)
 	a.task = &task{}
 	w.agents[vm.ID] = a
-	w.s.spawn("agent "+vm.ID, w.s.between(10*time.Second, 90*time.Second), a.task, a.run)
+	w.s.spawn("agent "+vm.ID, w.s.between(5*time.Second, 40*time.Second), a.task, a.run)
 }
 
 func (w *world) vmDied(id string) {
@@ -200,6 +197,7 @@ func (w *world) vmDied(id string) {
 	if a := w.agents[id]; a != nil {
 		w.s.kill(a.task)
 		delete(w.agents, id)
+		w.zombie(a)
 	}
 }
 

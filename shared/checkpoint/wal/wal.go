@@ -124,11 +124,11 @@ func (l *Log) Read(ctx context.Context, n int) (Entry, error) {
 // Head is the number of the newest entry, 0 in an empty log. It lists what came
 // after the last known one, and reads the newest, so that a fence is not missed.
 func (l *Log) Head(ctx context.Context) (int, error) {
-	before := l.head
+	head := l.head
 	for {
 		after := ""
-		if l.head > 0 {
-			after = Key(l.head)
+		if head > 0 {
+			after = Key(head)
 		}
 		page, more, err := l.objects.List(ctx, prefix, after, 0)
 		if err != nil {
@@ -136,16 +136,18 @@ func (l *Log) Head(ctx context.Context) (int, error) {
 		}
 		for _, o := range page {
 			if n, ok := number(o.Key); ok {
-				l.head = max(l.head, n)
+				head = max(head, n)
 			}
 		}
 		if !more || len(page) == 0 {
 			break
 		}
 	}
-	if l.head > before {
-		// Attempts never go down along the log, so the newest entry tells.
-		if _, err := l.Read(ctx, l.head); err != nil {
+	if head > l.head {
+		// Attempts never go down along the log, so the newest entry tells. The
+		// head moves only with it read: a fence behind a failed read would be
+		// passed over for ever.
+		if _, err := l.Read(ctx, head); err != nil {
 			return 0, err
 		}
 	}
