@@ -67,6 +67,8 @@ type Options struct {
 	// Open opens a bucket with scoped credentials.
 	Open   func(context.Context, bucket.Access) (bucket.Objects, error)
 	Engine func(checkpoint.Options) (Engine, error) // nil: NewEngine
+	// Listen opens the container's socket; nil: there is none.
+	Listen func(path string) (net.Listener, error)
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -125,7 +127,6 @@ func Run(ctx context.Context, o Options) error {
 	if err := a.run.Thaw(ctx); err != nil {
 		a.Logger.Debug("thaw", "err", err)
 	}
-	a.health.interval = a.claim.Spec.CheckpointInterval.D()
 	a.access = newAccess(a)
 	a.ship = newShipper(a)
 	err = a.live(ctx)

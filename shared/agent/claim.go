@@ -79,7 +79,7 @@ func (a *agent) claimOnce(ctx context.Context) (api.ClaimReply, error) {
 	sum := sha256.Sum256([]byte(a.secret))
 	reply, err := service.Claim(ctx, api.ClaimRequest{Proof: proof, Cloud: a.Cloud, SecretHash: hex.EncodeToString(sum[:]), Version: a.Version})
 	if err != nil {
-		a.disconnect()
+		a.disconnect(service)
 	}
 	return reply, err
 }
@@ -93,8 +93,12 @@ func unwanted(err error) bool {
 	return false
 }
 
-// callFor bounds one call to the control plane.
-const callFor = 30 * time.Second
+const (
+	// callFor bounds one call to the control plane.
+	callFor = 30 * time.Second
+	// reportFor bounds a report: the next one may have more to tell.
+	reportFor = 10 * time.Second
+)
 
 // retryDelays are those between calls that were not answered: for ever, at most
 // 10 s apart, so that contact is back soon after whatever broke it.
@@ -123,9 +127,12 @@ func (a *agent) connect(ctx context.Context) (api.AgentService, error) {
 	return service, nil
 }
 
-// disconnect makes the next call ask again where the control plane is.
-func (a *agent) disconnect() {
+// disconnect makes the next call ask again where the control plane is: this
+// service did not answer.
+func (a *agent) disconnect(service api.AgentService) {
 	a.mu.Lock()
-	a.service = nil
-	a.mu.Unlock()
+	defer a.mu.Unlock()
+	if a.service == service {
+		a.service = nil
+	}
 }

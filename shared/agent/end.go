@@ -17,13 +17,34 @@ import (
 	"anycloud/shared/preempt"
 )
 
-// noticeFile appears in the container's run directory when a notice arrives.
-const noticeFile = "notice.json"
+const (
+	// noticeFile appears in the container's run directory when a notice arrives.
+	noticeFile = "notice.json"
+	// stopLook is how often a stopping container is looked at: its last writes
+	// may bring the SIGKILL forward.
+	stopLook = 200 * time.Millisecond
+	// lastCommitFor bounds the tries of a last commit without a deadline: the end
+	// must be reported even if the bucket does not answer.
+	lastCommitFor = 10 * time.Minute
+	// goneFor bounds them if the bucket answers that it is not there.
+	goneFor = 20 * time.Second
+	// lostFor bounds the save of what a lost container left.
+	lostFor = time.Minute
+	// flushFor bounds how long the last lines may hold the report of the end up.
+	flushFor = 3 * time.Second
+)
 
 // announce tells the container of the notice.
 func (t *tending) announce(n *preempt.Notice) {
-	t.say("notice: the VM is taken at %s", n.Deadline.Format(time.TimeOnly))
-	b, err := json.Marshal(map[string]any{"deadline": n.Deadline, "kind": n.Kind})
+	if n.Deadline.IsZero() {
+		t.say("notice: the cloud takes the VM")
+	} else {
+		t.say("notice: the cloud takes the VM in %s", max(0, n.Deadline.Sub(t.Now())).Round(100*time.Millisecond))
+	}
+	b, err := json.Marshal(struct {
+		Deadline time.Time    `json:"deadline,omitzero"`
+		Kind     preempt.Kind `json:"kind"`
+	}{n.Deadline, n.Kind})
 	if err == nil {
 		err = writeWhole(t.dir("run/"+noticeFile), append(b, '\n'), 0o644)
 	}
@@ -39,33 +60,22 @@ func (t *tending) estimate() checkpoint.Estimate {
 	return t.engine.Estimate()
 }
 
+func (t *tending) grace() time.Duration { return t.claim.Spec.Grace.D() }
+
 func (t *tending) stopAt(n *preempt.Notice) time.Time {
-	return stopTime(n.Deadline, t.estimate(), t.claim.Spec.Grace.D())
+	return stopTime(n.Deadline, t.estimate(), t.grace())
 }
 
-// handOver ends the container as late as is safe, and makes its last commit:
-// whoever comes next starts from exactly there.
-func (t *tending) handOver(ctx context.Context, n *preempt.Notice) error {
-	grace := graceLeft(t.Now(), n.Deadline, t.estimate(), t.claim.Spec.Grace.D())
-	t.say("stopping the container for the hand-over (grace %s)", grace.Round(100*time.Millisecond))
-	return t.stopAndSeal(ctx, grace, n.Deadline, true)
-}
-
-// finish ends the container because the job is to end (cancel, limit).
-func (t *tending) finish(ctx context.Context, f api.Finish) error {
-	if f.Now {
-		if err := t.run.Kill(ctx); err != nil {
-			return fmt.Errorf("kill the container: %w", err)
-		}
-		return t.stopAndSeal(ctx, 0, f.Deadline, false)
+// end stops the container in order, makes its last commit, and reports it.
+func (t *tending) end(ctx context.Context, e ending) error {
+	if err := t.disk.put(func(s *state) { s.Ending = &e }); err != nil {
+		t.Logger.Error("stop not noted on disk", "err", err)
 	}
-	t.say("stopping the container (%s)", f.Why)
-	return t.stopAndSeal(ctx, graceLeft(t.Now(), f.Deadline, t.estimate(), t.claim.Spec.Grace.D()), f.Deadline, true)
-}
-
-func (t *tending) stopAndSeal(ctx context.Context, grace time.Duration, deadline time.Time, commit bool) error {
-	if err := t.run.Stop(ctx, grace); err != nil {
-		return fmt.Errorf("stop the container: %w", err)
+	if err := t.dropSave(); err != nil {
+		return err
+	}
+	if err := t.stop(ctx, e); err != nil {
+		return err
 	}
 	x, err := t.run.Wait(ctx)
 	if err != nil {
@@ -74,24 +84,72 @@ func (t *tending) stopAndSeal(ctx context.Context, grace time.Duration, deadline
 	if x.ByItself {
 		return t.ended(ctx, x) // it was quicker than our signal
 	}
-	if err := t.fact(func(r *api.Report) { r.StoppedAt = x.FinishedAt }); err != nil {
-		return err
-	}
-	if commit && t.engine != nil {
-		if err := t.lastCommit(ctx, checkpoint.SaveRequest{Stopped: true, Sealed: true}, deadline); err != nil {
+	t.fact(func(r *api.Report) { r.StoppedAt = x.FinishedAt })
+	if !e.Now && t.engine != nil {
+		if err := t.lastCommit(ctx, checkpoint.SaveRequest{Stopped: true, Sealed: true}, t.deadline(e)); err != nil {
 			return err
 		}
 	}
-	return t.seal(ctx, func(r *api.Report) { r.Sealed = true })
+	return t.seal(ctx, t.deadline(e), func(r *api.Report) { r.Sealed = true })
+}
+
+// deadline is the earlier of the end's own and a notice's that came since.
+func (t *tending) deadline(e ending) time.Time {
+	d := e.Deadline
+	if _, n, _ := t.look(); n != nil && n.Kind == preempt.Interruption && !n.Deadline.IsZero() && (d.IsZero() || n.Deadline.Before(d)) {
+		d = n.Deadline
+	}
+	return d
+}
+
+// stop sends SIGTERM and waits for the exit; SIGKILL follows after the grace,
+// or as soon as only the last commit's time is left.
+func (t *tending) stop(ctx context.Context, e ending) error {
+	grace := time.Duration(0)
+	if !e.Now {
+		grace = graceLeft(t.Now(), t.deadline(e), t.estimate(), t.grace())
+		t.say("stopping the container (%s), grace %s", e.Why, grace.Round(100*time.Millisecond))
+	}
+	stopped := make(chan error, 1)
+	go func() { stopped <- t.run.Stop(ctx, grace) }()
+	tick := time.NewTicker(stopLook)
+	defer tick.Stop()
+	killed := e.Now
+	for {
+		select {
+		case err := <-stopped:
+			if err != nil {
+				return fmt.Errorf("stop the container: %w", err)
+			}
+			return nil
+		case ask := <-t.saves:
+			ask.reply <- saveReply{err: errEnding}
+		case <-tick.C:
+			orders, _, _ := t.look()
+			now := orders.Finish != nil && orders.Finish.Now
+			if killed || !now && graceLeft(t.Now(), t.deadline(e), t.estimate(), time.Hour) > 0 {
+				continue
+			}
+			killed = true
+			t.say("killing the container: no time is left")
+			if err := t.run.Kill(ctx); err != nil && ctx.Err() == nil {
+				t.Logger.Warn("container not killed", "err", err)
+				killed = false
+			}
+		}
+	}
 }
 
 // lastCommit tries until the deadline, or for a while without one. What cannot
 // be saved in time is lost, and the newest commit before it stays the truth.
 func (t *tending) lastCommit(ctx context.Context, ask checkpoint.SaveRequest, deadline time.Time) error {
-	if deadline.IsZero() {
-		deadline = t.Now().Add(lastCommitFor)
+	began := t.Now()
+	until := deadline
+	if until.IsZero() {
+		until = began.Add(lastCommitFor)
 	}
-	dctx, cancel := context.WithTimeout(ctx, max(time.Second, deadline.Sub(t.Now())))
+	// With the deadline past, the VM lives on borrowed time: one short try.
+	dctx, cancel := context.WithTimeout(ctx, max(time.Second, until.Sub(began)))
 	defer cancel()
 	wait := retryDelays()
 	for {
@@ -102,7 +160,7 @@ func (t *tending) lastCommit(ctx context.Context, ask checkpoint.SaveRequest, de
 			return nil
 		case errors.Is(err, wal.ErrFenced):
 			return err
-		case !pause(dctx, wait.NextBackOff()):
+		case errors.Is(err, bucket.ErrNoBucket) && t.Now().Sub(began) > goneFor, !pause(dctx, wait.NextBackOff()):
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -112,73 +170,57 @@ func (t *tending) lastCommit(ctx context.Context, ask checkpoint.SaveRequest, de
 	}
 }
 
-// lastCommitFor bounds the tries of a last commit without a deadline: the exit
-// must be reported even if the bucket is gone.
-const lastCommitFor = 10 * time.Minute
-
-// ended is the container's end without our asking.
+// ended is the container's end that we had not asked for.
 func (t *tending) ended(ctx context.Context, x runtime.Exit) error {
+	if err := t.dropSave(); err != nil {
+		return err
+	}
 	switch {
 	case x.Reason == runtime.ReasonCommandNotFound, x.Reason == runtime.ReasonNotExecutable:
 		return &failure{job.ReasonCommandNotFound, x.Message, true}
-	case !x.ByItself && t.stopping():
-		// A former agent asked for it and died: its end goes on.
-		return t.stopAndSeal(ctx, 0, time.Time{}, true)
 	case !x.ByItself:
-		// Nobody saw it end: no exit of the job's. Another VM goes on from the
-		// last commit, and what is on this disk is not trusted less for it.
+		// Nobody saw it end: no exit of the job's. Another VM goes on, from what
+		// is on this disk if it can still be saved.
+		t.fact(func(r *api.Report) { r.StoppedAt = x.FinishedAt })
 		if t.engine != nil {
-			if err := t.lastCommit(ctx, checkpoint.SaveRequest{Stopped: true}, t.Now().Add(time.Minute)); err != nil {
+			if err := t.lastCommit(ctx, checkpoint.SaveRequest{Stopped: true}, t.deadline(ending{Deadline: t.Now().Add(lostFor)})); err != nil {
 				return err
 			}
 		}
 		return &failure{"", "the container was lost: " + x.Message, false}
 	}
 	t.say("the container ended with code %d", x.Code)
-	if err := t.fact(func(r *api.Report) { r.StoppedAt = x.FinishedAt }); err != nil {
-		return err
-	}
+	t.fact(func(r *api.Report) { r.StoppedAt = x.FinishedAt })
+	deadline := t.deadline(ending{})
 	if t.engine != nil {
-		_, notice, _ := t.look()
-		deadline := time.Time{}
-		if notice != nil {
-			deadline = notice.Deadline
-		}
 		mark := &checkpoint.Exit{Code: x.Code, OOM: x.OOM, StoppedAt: x.FinishedAt}
 		if err := t.lastCommit(ctx, checkpoint.SaveRequest{Stopped: true, Sealed: true, Exit: mark}, deadline); err != nil {
 			return err
 		}
 	}
-	return t.seal(ctx, func(r *api.Report) {
+	return t.seal(ctx, deadline, func(r *api.Report) {
 		r.Exit = &api.Exit{Attempt: t.claim.Attempt, Code: x.Code, OOM: x.OOM, StoppedAt: x.FinishedAt}
 	})
 }
 
-// stopping says whether an order or a notice is there that explains a stop.
-func (t *tending) stopping() bool {
-	orders, notice, _ := t.look()
-	return orders.Finish != nil || notice != nil && notice.Kind == preempt.Interruption
-}
-
 // seal reports the end after the last line of the log was shipped, and waits for
 // the VM's own end.
-func (t *tending) seal(ctx context.Context, fact func(*api.Report)) error {
-	if err := t.disk.put(func(s *state) { s.Sealed = true }); err != nil {
-		return err
+func (t *tending) seal(ctx context.Context, deadline time.Time, fact func(*api.Report)) error {
+	within := flushFor
+	if !deadline.IsZero() {
+		within = max(200*time.Millisecond, min(within, deadline.Sub(t.Now())/2))
 	}
-	fctx, cancel := context.WithTimeout(ctx, flushFor)
+	fctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if err := t.ship.flush(fctx); err != nil {
 		t.Logger.Warn("last lines not shipped in time", "err", err)
 	}
-	if err := t.fact(fact); err != nil {
-		t.Logger.Error("end not kept on disk", "err", err)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
+	t.fact(fact)
 	return t.idle(ctx)
 }
-
-// flushFor bounds how long the last lines may hold the report of the end up.
-const flushFor = 3 * time.Second
 
 // isFull says whether an error is a disk without room.
 func isFull(err error) bool {

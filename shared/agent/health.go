@@ -3,6 +3,7 @@ package agent
 import (
 	"time"
 
+	"anycloud/shared/checkpoint"
 	"anycloud/shared/job"
 )
 
@@ -27,7 +28,7 @@ func (h *health) begin(interval time.Duration, last *job.Checkpoint, now time.Ti
 }
 
 // saved notes a save that went well.
-func (h *health) saved(attempt int, s Saved, now time.Time) {
+func (h *health) saved(attempt int, s checkpoint.Result, now time.Time) {
 	h.known = true
 	h.okAt = now
 	h.last.Health, h.last.Problem = "ok", ""

@@ -5,40 +5,49 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"time"
+
+	"anycloud/shared/checkpoint"
 )
 
 // socketFile is the socket in the container's run directory: POST /commit
 // returns once a commit of everything written before is durable.
 const socketFile = "agent.sock"
 
+// saveAsk is a commit asked for through the socket.
+type saveAsk struct{ reply chan saveReply } // of capacity 1
+
+type saveReply struct {
+	saved checkpoint.Result
+	err   error
+}
+
+// errEnding answers who asks for a commit while the container is being stopped.
+var errEnding = errors.New("the container is being stopped and its last commit follows by itself: exit now")
+
 // commitFor bounds a commit asked for through the socket.
 const commitFor = 10 * time.Minute
 
-// serveSocket answers the container. Without the socket (a path too long for
-// one) the job goes on; only this door is missing.
+// serveSocket answers the container. Without the socket the job goes on; only
+// this door is missing.
 func (a *agent) serveSocket(ctx context.Context) error {
 	if err := makeDirs(a.dir("run")); err != nil {
 		return err
 	}
-	path := a.dir("run/" + socketFile)
-	os.Remove(path) //nolint:errcheck // a former agent's; Listen tells if it is in the way
-	l, err := listenUnix(path)
+	if a.Listen == nil {
+		return a.idle(ctx)
+	}
+	l, err := a.Listen(a.dir("run/" + socketFile))
 	if err != nil {
 		a.Logger.Warn("no commit socket for the container", "err", err)
-		<-ctx.Done()
-		return ctx.Err()
+		return a.idle(ctx)
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /commit", a.commitAsked)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		answerSocket(w, http.StatusNotFound, map[string]any{"error": "there is only POST /commit"})
-	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
+	server := &http.Server{Handler: a.socketHandler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	go func() {
 		<-ctx.Done()
 		server.Close() //nolint:errcheck // it ends with us
@@ -50,19 +59,37 @@ func (a *agent) serveSocket(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// listenUnix listens on a path that may be longer than a socket's address can
-// be (108 bytes): by way of its directory's descriptor, whose path is short.
-func listenUnix(path string) (net.Listener, error) {
+// ListenUnix listens on a path that may be longer than a socket's address can be
+// (108 bytes, unix(7)), by way of its opened directory. It replaces a former
+// agent's socket.
+func ListenUnix(path string) (net.Listener, error) {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	l, err := net.Listen("unix", fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
-	if err == nil {
-		err = os.Chmod(path, 0o666) // the container may run as any user
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
-	return l, err
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)), Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)                     // that name is not there any more then
+	if err := os.Chmod(path, 0o666); err != nil { // the container may run as any user
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (a *agent) socketHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /commit", a.commitAsked)
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		answerSocket(w, http.StatusNotFound, map[string]any{"error": "there is only POST /commit"})
+	})
+	return mux
 }
 
 func (a *agent) commitAsked(w http.ResponseWriter, r *http.Request) {
@@ -76,10 +103,20 @@ func (a *agent) commitAsked(w http.ResponseWriter, r *http.Request) {
 	select {
 	case a.saves <- ask:
 	case <-ctx.Done():
-		answerSocket(w, http.StatusServiceUnavailable, map[string]any{"error": "the agent is busy ending the job: try again after the restart"})
+		answerSocket(w, http.StatusServiceUnavailable, map[string]any{"error": "no save could begin: try again"})
 		return
 	}
-	got := <-ask.reply
+	var got saveReply
+	select {
+	case got = <-ask.reply:
+	case <-ctx.Done():
+		answerSocket(w, http.StatusServiceUnavailable, map[string]any{"error": "not durable yet: try again"})
+		return
+	}
+	if errors.Is(got.err, errEnding) {
+		answerSocket(w, http.StatusServiceUnavailable, map[string]any{"error": got.err.Error()})
+		return
+	}
 	if got.err != nil {
 		answerSocket(w, http.StatusInternalServerError, map[string]any{"error": got.err.Error()})
 		return

@@ -50,28 +50,27 @@ func (a *agent) talk(ctx context.Context) error {
 }
 
 func (a *agent) talkOnce(ctx context.Context) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, callFor)
+	ctx, cancel := context.WithTimeout(ctx, reportFor)
 	defer cancel()
 	service, err := a.connect(ctx)
 	if err != nil {
 		return 0, err
 	}
 	a.mu.Lock()
-	a.report.Seq++
+	// Time, so that it grows over restarts too; the last one is not on the disk.
+	a.report.Seq = max(a.report.Seq+1, a.Now().UnixMilli())
 	r := a.report
-	c := a.health.checkpoint(a.Now())
-	r.Checkpoint = c
+	r.Checkpoint = a.health.checkpoint(a.Now())
 	a.mu.Unlock()
 	o, err := service.Report(ctx, a.claim.JobID, a.claim.Attempt, a.secret, r)
 	if err != nil {
 		if !unwanted(err) {
-			a.disconnect()
+			a.disconnect(service)
 		}
 		return 0, err
 	}
 	a.mu.Lock()
 	a.orders = o
-	a.answered = r.Seq
 	if o.Notice != nil {
 		a.take(o.Notice)
 	}
@@ -89,7 +88,11 @@ func (a *agent) take(n *preempt.Notice) bool {
 		return false
 	}
 	old := a.notice
-	if old != nil && (old.Kind == preempt.Interruption && n.Kind == preempt.Rebalance || old.Kind == n.Kind && !n.Deadline.Before(old.Deadline)) {
+	switch {
+	case old == nil:
+	case old.Kind == preempt.Interruption && (n.Kind == preempt.Rebalance || !n.Deadline.Before(old.Deadline)):
+		return false
+	case old.Kind == preempt.Rebalance && n.Kind == preempt.Rebalance && !n.At.After(old.At):
 		return false
 	}
 	cp := *n
@@ -119,11 +122,17 @@ func (a *agent) listen(ctx context.Context) error {
 		a.mu.Lock()
 		news := a.take(n)
 		if news {
-			a.report.Notice = a.notice
 			a.change()
 		}
+		// The control plane may have told us before the metadata did; that it is
+		// there, too, is a fact of its own.
+		tell := a.report.Notice == nil || *a.report.Notice != *n
+		if tell && (n.Kind == preempt.Interruption || n.Kind == preempt.Rebalance) {
+			cp := *n
+			a.report.Notice = &cp
+		}
 		a.mu.Unlock()
-		if news {
+		if tell {
 			a.reportSoon()
 		}
 		if !pause(ctx, time.Second) { // the same notice is answered at once
@@ -132,16 +141,24 @@ func (a *agent) listen(ctx context.Context) error {
 	}
 }
 
-// fact changes the report and sends it soon. Facts that a restarted agent must
-// repeat are on the disk first.
-func (a *agent) fact(change func(*api.Report)) error {
+// fact changes the report and sends it soon. It is on the disk first, for a
+// restarted agent to repeat; if the disk does not take it (the job may have
+// filled it), it is told all the same.
+func (a *agent) fact(change func(*api.Report)) {
+	a.factMu.Lock()
+	defer a.factMu.Unlock()
 	a.mu.Lock()
-	change(&a.report)
 	r := a.report
 	a.mu.Unlock()
-	err := a.disk.put(func(s *state) { s.Report = r })
+	change(&r)
+	if err := a.disk.put(func(s *state) { s.Report = r }); err != nil {
+		a.Logger.Error("fact not kept on disk", "err", err)
+	}
+	a.mu.Lock()
+	r.Seq, r.Notice = a.report.Seq, a.report.Notice
+	a.report = r
+	a.mu.Unlock()
 	a.reportSoon()
-	return err
 }
 
 func (a *agent) reportSoon() {
@@ -151,7 +168,7 @@ func (a *agent) reportSoon() {
 	}
 }
 
-// now is what the agent knows at this moment, and a channel that is closed when
+// look is what the agent knows at this moment, and a channel that is closed when
 // any of it changes.
 func (a *agent) look() (api.Orders, *preempt.Notice, <-chan struct{}) {
 	a.mu.Lock()

@@ -2,31 +2,48 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"anycloud/shared/agent/runtime"
 	"anycloud/shared/api"
-	"anycloud/shared/checkpoint"
-	"anycloud/shared/checkpoint/wal"
-	"anycloud/shared/job"
 	"anycloud/shared/preempt"
 )
 
-// saveAsk is a commit asked for through the socket.
-type saveAsk struct{ reply chan saveReply }
+const (
+	// defaultInterval between saves, for a record that names none.
+	defaultInterval = time.Minute
+	// noticedPause is the least between two saves in the notice window.
+	noticedPause = time.Second
+	// lookEvery is how soon the estimate is looked at again in the notice window:
+	// it changes as the job writes.
+	lookEvery = 500 * time.Millisecond
+	// askAgainAfter is when a request whose save failed is tried again.
+	askAgainAfter = time.Second
+)
 
-type saveReply struct {
-	saved checkpoint.Result
-	err   error
+// tending is the care of a running container.
+type tending struct {
+	*agent
+	engine    Engine // nil: a job without a bucket
+	exit      <-chan runtime.Exit
+	running   *saving         // nil: no save runs
+	began     time.Time       // of that save
+	next      time.Time       // next save of the schedule
+	askAgain  time.Time       // next try of a request
+	savedFor  time.Time       // the rebalance notice that was saved for
+	advised   bool            // the control plane's advice was saved for
+	commits   int             // since the last prune
+	noticed   bool            // an interruption is coming
+	announced preempt.Notice  // what the notice file says
+	requested int64           // newest request that is done
+	told      map[string]bool // warnings
 }
-
-// pruneEvery commits, old packs are let go of.
-const pruneEvery = 10
 
 // tend keeps the container's work safe until its end: saves on schedule and on
 // request, and ends it when a notice, an order or its own exit says so.
 func (a *agent) tend(ctx context.Context, engine Engine) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	exit := make(chan runtime.Exit, 1)
 	go func() {
 		for ctx.Err() == nil {
@@ -35,13 +52,24 @@ func (a *agent) tend(ctx context.Context, engine Engine) error {
 				exit <- x
 				return
 			}
-			a.Logger.Warn("wait for the container", "err", err)
+			if ctx.Err() == nil {
+				a.Logger.Warn("wait for the container", "err", err)
+			}
 			if !pause(ctx, time.Second) {
 				return
 			}
 		}
 	}()
-	t := &tending{agent: a, engine: engine, exit: exit, next: a.Now().Add(a.interval())}
+	s := a.disk.get()
+	t := &tending{agent: a, engine: engine, exit: exit, next: a.Now().Add(a.interval()), requested: s.Report.SaveDone, told: map[string]bool{}}
+	if engine != nil {
+		a.mu.Lock()
+		a.health.begin(a.interval(), s.Report.Checkpoint, a.Now())
+		a.mu.Unlock()
+	}
+	if s.Ending != nil {
+		return t.end(ctx, *s.Ending) // the agent before us had begun it
+	}
 	for {
 		done, err := t.round(ctx)
 		if done || err != nil {
@@ -50,194 +78,97 @@ func (a *agent) tend(ctx context.Context, engine Engine) error {
 	}
 }
 
-func (a *agent) interval() time.Duration { return a.claim.Spec.CheckpointInterval.D() }
-
-// tending is the state of a running container's care.
-type tending struct {
-	*agent
-	engine    Engine // nil: a job without a bucket
-	exit      <-chan runtime.Exit
-	next      time.Time // next save of the schedule
-	savedFor  time.Time // the rebalance that was saved for
-	commits   int
-	noticed   bool // the notice file is written
-	requested int64
+func (a *agent) interval() time.Duration {
+	if d := a.claim.Spec.CheckpointInterval.D(); d > 0 {
+		return d
+	}
+	return defaultInterval
 }
 
-// round does the one thing that is due; done means that the container's story is
-// over and reported.
+// round does the one thing that is due, or waits until something is; done means
+// that the container's story is over and reported.
 func (t *tending) round(ctx context.Context) (done bool, err error) {
 	orders, notice, changed := t.look()
-	now := t.Now()
-	if n := notice; n != nil && n.Kind == preempt.Interruption {
-		if !t.noticed {
-			t.noticed = true
-			t.announce(n)
-		}
+	if n := notice; n != nil && n.Kind == preempt.Interruption && *n != t.announced {
+		t.noticed, t.announced = true, *n
+		t.announce(n)
 	}
 	select {
 	case x := <-t.exit:
 		return true, t.ended(ctx, x)
 	default:
 	}
+	now := t.Now()
 	switch {
 	case orders.Finish != nil:
-		return true, t.finish(ctx, *orders.Finish)
+		f := orders.Finish
+		return true, t.end(ctx, ending{Why: string(f.Why), Deadline: f.Deadline, Now: f.Now})
 	case t.noticed && !now.Before(t.stopAt(notice)):
-		return true, t.handOver(ctx, notice)
-	case t.engine != nil && orders.SaveRequest > t.requested:
-		return false, t.saveRequested(ctx, orders.SaveRequest)
-	case t.engine != nil && notice != nil && notice.Kind == preempt.Rebalance && notice.At.After(t.savedFor):
-		t.savedFor = notice.At
-		t.say("the cloud advises to move; saving")
-		return false, t.saveNow(ctx)
-	case t.engine != nil && !now.Before(t.next):
-		return false, t.saveNow(ctx)
+		return true, t.end(ctx, ending{Why: "hand-over", Deadline: notice.Deadline})
+	case t.engine == nil, t.running != nil:
+	case orders.SaveRequest > t.requested && !now.Before(t.askAgain):
+		t.startSave(ctx, orders.SaveRequest, nil)
+	case t.moveAdvised(orders, notice):
+		t.say("the cloud advises to move: saving")
+		t.startSave(ctx, 0, nil)
+	case !now.Before(t.next):
+		t.startSave(ctx, 0, nil)
 	}
-	timer := time.NewTimer(max(time.Millisecond, t.nextLook(now, notice)))
+	return t.await(ctx, changed, t.nextLook(orders, notice))
+}
+
+// moveAdvised says, once per advice, that a save is due for it.
+func (t *tending) moveAdvised(o api.Orders, n *preempt.Notice) bool {
+	switch {
+	case n != nil && n.Kind == preempt.Rebalance && n.At.After(t.savedFor):
+		t.savedFor, t.advised = n.At, true
+	case o.SaveNow && !t.advised:
+		t.advised = true
+	default:
+		return false
+	}
+	return true
+}
+
+// await waits for the next thing to look at.
+func (t *tending) await(ctx context.Context, changed <-chan struct{}, d time.Duration) (done bool, err error) {
+	timer := time.NewTimer(max(time.Millisecond, d))
 	defer timer.Stop()
-	saves := t.saves
+	var saved <-chan struct{}
+	asks := t.saves
+	if t.running != nil {
+		saved, asks = t.running.done, nil // who asks now waits for a save that begins later
+	}
 	if t.engine == nil {
-		saves = nil
+		asks = nil
 	}
 	select {
 	case <-ctx.Done():
 		return true, ctx.Err()
 	case x := <-t.exit:
 		return true, t.ended(ctx, x)
+	case <-saved:
+		return false, t.endSave()
+	case ask := <-asks:
+		t.startSave(ctx, 0, &ask)
 	case <-changed:
-	case ask := <-saves:
-		saved, err := t.save(ctx, checkpoint.SaveRequest{})
-		ask.reply <- saveReply{saved, err}
-		return false, fencedOnly(err)
 	case <-timer.C:
 	}
 	return false, nil
 }
 
 // nextLook is how long nothing is due.
-func (t *tending) nextLook(now time.Time, notice *preempt.Notice) time.Duration {
+func (t *tending) nextLook(o api.Orders, n *preempt.Notice) time.Duration {
+	now := t.Now()
 	d := time.Minute
-	if t.engine != nil {
-		d = t.next.Sub(now)
+	if t.engine != nil && t.running == nil {
+		d = min(d, t.next.Sub(now))
+		if o.SaveRequest > t.requested {
+			d = min(d, t.askAgain.Sub(now))
+		}
 	}
 	if t.noticed {
-		// The estimate changes as the job writes: look at it again soon.
-		d = min(d, t.stopAt(notice).Sub(now), 500*time.Millisecond)
+		d = min(d, t.stopAt(n).Sub(now), lookEvery)
 	}
 	return d
-}
-
-// saveNow saves on schedule. In the notice window saves follow each other, so
-// that little is left for the last one.
-func (t *tending) saveNow(ctx context.Context) error {
-	began := t.Now()
-	_, err := t.save(ctx, checkpoint.SaveRequest{})
-	every := t.interval()
-	if t.noticed {
-		every = min(every, 2*t.Now().Sub(began)+time.Second)
-	}
-	t.next = t.Now().Add(every)
-	return fencedOnly(err)
-}
-
-func (t *tending) saveRequested(ctx context.Context, request int64) error {
-	saved, err := t.save(ctx, checkpoint.SaveRequest{})
-	if err != nil {
-		if pause(ctx, time.Second) {
-			return fencedOnly(err) // asked for until done
-		}
-		return ctx.Err()
-	}
-	t.requested = request
-	return t.fact(func(r *api.Report) { r.SaveDone, r.SaveDoneAs = request, saved.Number })
-}
-
-// fencedOnly drops the errors of a save that the next one may not have: the
-// container works on, and the health says why.
-func fencedOnly(err error) error {
-	if errors.Is(err, wal.ErrFenced) {
-		return err
-	}
-	return nil
-}
-
-// save makes one commit and notes its result.
-func (t *tending) save(ctx context.Context, ask checkpoint.SaveRequest) (checkpoint.Result, error) {
-	saved, err := t.engine.Save(ctx, ask)
-	if ctx.Err() != nil && err != nil {
-		return saved, err
-	}
-	t.mu.Lock()
-	t.health.saved(t.claim.Attempt, saved, err, t.Now())
-	t.mu.Unlock()
-	t.reportSoon()
-	if err != nil {
-		t.say("save failed: %v; the job works on", err)
-		return saved, err
-	}
-	for _, n := range saved.Warnings {
-		t.say("%s", n)
-	}
-	if saved.Committed {
-		t.Logger.Info("committed", "commit", saved.Number, "clean", saved.Clean, "sent", saved.SentBytes, "pause", saved.Pause)
-		if t.commits++; t.commits%pruneEvery == 0 && !t.noticed && !ask.Sealed {
-			if _, err := t.engine.Prune(ctx); err != nil {
-				if errors.Is(err, wal.ErrFenced) {
-					return saved, err
-				}
-				t.Logger.Warn("not pruned; the next time", "err", err)
-			}
-		}
-	}
-	return saved, nil
-}
-
-// health is what the record knows of the saves.
-type health struct {
-	last     job.Checkpoint
-	pauses   []float64 // seconds, newest last
-	okAt     time.Time // last save that went well, whether it committed or not
-	interval time.Duration
-	known    bool
-}
-
-// keepPauses bounds what percentiles are computed from.
-const keepPauses = 1000
-
-func (h *health) saved(attempt int, s checkpoint.Result, err error, now time.Time) {
-	h.known = true
-	if err != nil {
-		h.last.Health, h.last.Problem = "failing", err.Error()
-		return
-	}
-	h.okAt = now
-	h.last.Health, h.last.Problem = "ok", ""
-	if !s.Committed && s.Number == 0 {
-		return
-	}
-	h.last.Latest, h.last.Attempt, h.last.Clean = s.Number, attempt, s.Clean
-	h.last.Files, h.last.Bytes = s.Files, s.Bytes
-	if s.Committed {
-		h.last.CommittedAt = now
-	}
-	if s.Pause > 0 {
-		h.pauses = append(h.pauses, s.Pause.Seconds())
-		if len(h.pauses) > keepPauses {
-			h.pauses = h.pauses[1:]
-		}
-		h.last.PauseP50, h.last.PauseP99, h.last.PauseMax = percentiles(h.pauses)
-	}
-}
-
-// checkpoint is the report's part; nil until the first save.
-func (h *health) checkpoint(now time.Time) *job.Checkpoint {
-	if !h.known {
-		return nil
-	}
-	c := h.last
-	if c.Health == "ok" && h.interval > 0 && now.Sub(h.okAt) > 3*h.interval {
-		c.Health = "late"
-	}
-	return &c
 }

@@ -5,15 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
 
 	"anycloud/shared/agent/runtime"
 	"anycloud/shared/api"
+	"anycloud/shared/bucket"
 	"anycloud/shared/checkpoint"
 	"anycloud/shared/checkpoint/wal"
 	"anycloud/shared/job"
+	"anycloud/shared/preempt"
 )
 
 // Directories on the VM's disk, and what they are in the container.
@@ -32,9 +35,10 @@ func (a *agent) work(ctx context.Context) error {
 		return fmt.Errorf("look at the container: %w", err)
 	}
 	s := a.disk.get()
+	r := s.Report
 	switch {
-	case s.Sealed:
-		return a.idle(ctx)
+	case r.Sealed, r.Failure != nil, r.Exit != nil && r.Exit.Attempt == a.claim.Attempt:
+		return a.idle(ctx) // the story is over, and the reports go on telling it
 	case status.State != runtime.StateNone:
 		a.say("agent restarted; taking over the container")
 		return a.course(ctx, a.resume(ctx, s))
@@ -51,11 +55,17 @@ func (a *agent) course(ctx context.Context, err error) error {
 		return ErrPowerOff
 	case errors.As(err, &f):
 		a.say("giving up: %s", f.message)
-		if perr := a.fact(func(r *api.Report) {
-			r.Failure = &api.Failure{Reason: f.reason, Message: f.message, Permanent: f.permanent}
-		}); perr != nil {
-			a.Logger.Error("failure not kept", "err", perr)
+		fctx, cancel := context.WithTimeout(ctx, flushFor)
+		defer cancel()
+		if err := a.ship.flush(fctx); err != nil {
+			a.Logger.Warn("last lines not shipped in time", "err", err)
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		a.fact(func(r *api.Report) {
+			r.Failure = &api.Failure{Reason: f.reason, Message: f.message, Permanent: f.permanent}
+		})
 		return a.idle(ctx)
 	}
 	return err
@@ -78,9 +88,16 @@ func (a *agent) idle(ctx context.Context) error {
 
 // begin is the way of an attempt that has no container yet.
 func (a *agent) begin(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	pulled := make(chan error, 1)
 	go func() { pulled <- a.pull(ctx) }()
-	engine, err := a.openEngine(ctx)
+	select {
+	case <-a.access.ready:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	engine, err := a.openEngine()
 	if err != nil {
 		return err
 	}
@@ -92,10 +109,11 @@ func (a *agent) begin(ctx context.Context) error {
 		if from, err = a.takeOver(ctx, engine); err != nil {
 			return err
 		}
-	}
-	orders, _, _ := a.look()
-	if from.Exit != nil && !slices.Contains(orders.ExitsKnown, from.Attempt) {
-		return a.reportFound(ctx, from)
+		if from.Exit != nil {
+			if err := a.reportFound(ctx, from); err != nil {
+				return err
+			}
+		}
 	}
 	if err := <-pulled; err != nil {
 		return err
@@ -107,28 +125,34 @@ func (a *agent) begin(ctx context.Context) error {
 }
 
 // openEngine opens the job's bucket; nil for a job without one.
-func (a *agent) openEngine(ctx context.Context) (Engine, error) {
+func (a *agent) openEngine() (Engine, error) {
 	if !a.claim.Spec.Spot {
-		return nil, a.access.ready(ctx, a)
-	}
-	if err := a.access.ready(ctx, a); err != nil {
-		return nil, err
-	}
-	pause := time.Duration(0)
-	if p := a.claim.Spec.MaxPause; p != nil {
-		pause = p.D()
+		return nil, nil
 	}
 	return a.Engine(checkpoint.Options{
-		Objects: a.access.checkpoint(a), Attempt: a.claim.Attempt,
+		Objects: a.access.checkpoint(), Attempt: a.claim.Attempt,
 		Roots:    map[string]string{checkpointRoot: a.dir(checkpointRoot), outputRoot: a.dir(outputRoot)},
-		StateDir: a.dir("state/checkpoint"), MaxPause: pause, Freezer: a.run, BeforeAppend: a.ship.beforeAppend, Now: a.Now, Logger: a.Logger,
+		StateDir: a.dir("state/checkpoint"), MaxPause: a.maxPause(), Freezer: a.run, BeforeAppend: a.ship.beforeAppend, Now: a.Now, Logger: a.Logger,
 	})
+}
+
+// defaultMaxPause is the longest freeze for a clean commit, for a record that
+// names none.
+const defaultMaxPause = 200 * time.Millisecond
+
+func (a *agent) maxPause() time.Duration {
+	if p := a.claim.Spec.MaxPause; p != nil {
+		return p.D()
+	}
+	return defaultMaxPause
 }
 
 // pull brings the image. A standby keeps trying; only the writer gives up.
 func (a *agent) pull(ctx context.Context) error {
 	wait := retryDelays()
-	a.say("getting image %s", a.claim.Spec.Image)
+	if !strings.HasPrefix(a.claim.Spec.Image, "exec:") {
+		a.say("getting image %s", a.claim.Spec.Image)
+	}
 	last := time.Now()
 	for tries := 0; ; tries++ {
 		err := a.run.Pull(ctx, a.containerSpec(), func(done, total int64, note string) {
@@ -138,7 +162,8 @@ func (a *agent) pull(ctx context.Context) error {
 			}
 		})
 		if err == nil {
-			return a.fact(func(r *api.Report) { r.Phases.ImageReady = a.Now() })
+			a.fact(func(r *api.Report) { r.Phases.ImageReady = a.Now() })
+			return nil
 		}
 		var f *failure
 		var p *runtime.ErrPull
@@ -171,69 +196,68 @@ const unreachableTries = 5
 // standBy waits to become the writer, and restores ahead meanwhile, so that only
 // what changes from here on is left to fetch.
 func (a *agent) standBy(ctx context.Context, engine Engine) error {
-	ahead := false
+	pctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var running chan error // of the prefetch; nil: none runs
+	fetched := -1          // newest commit that was fetched for
 	for {
 		orders, _, changed := a.look()
 		if orders.Role == api.Writer {
-			return nil
-		}
-		if engine != nil && !ahead {
-			ahead = true
-			pctx, cancel := context.WithCancel(ctx)
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				a.prefetch(pctx, engine)
-			}()
-			a.awaitWriter(ctx, done)
-			// What is half restored goes on with the take-over's restore.
+			if running == nil {
+				return nil
+			}
+			// An almost finished prefetch is worth more than its cancellation.
+			select {
+			case err := <-running:
+				return fencedOnly(err)
+			case <-time.After(lateStart):
+			case <-ctx.Done():
+			}
 			cancel()
-			<-done
-			continue
+			return fencedOnly(<-running)
+		}
+		if engine != nil && running == nil && orders.NewestCommit > fetched {
+			fetched = orders.NewestCommit
+			running = make(chan error, 1)
+			go func() { running <- a.prefetch(pctx, engine) }()
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
-		}
-	}
-}
-
-// awaitWriter returns when this attempt is the writer, or done is closed.
-func (a *agent) awaitWriter(ctx context.Context, done <-chan struct{}) {
-	for {
-		orders, _, changed := a.look()
-		if orders.Role == api.Writer {
-			// An almost finished prefetch is worth more than its cancellation.
-			select {
-			case <-done:
-			case <-time.After(300 * time.Millisecond):
-			case <-ctx.Done():
+		case err := <-running:
+			if err := fencedOnly(err); err != nil {
+				return err
 			}
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-done:
-			return
-		case <-changed:
+			running = nil
 		}
 	}
 }
 
-func (a *agent) prefetch(ctx context.Context, engine Engine) {
+// lateStart is how long a new writer waits for a prefetch that runs.
+const lateStart = 300 * time.Millisecond
+
+// fencedOnly drops the errors that another try may not meet.
+func fencedOnly(err error) error {
+	if errors.Is(err, wal.ErrFenced) {
+		return err
+	}
+	return nil
+}
+
+func (a *agent) prefetch(ctx context.Context, engine Engine) error {
 	got, err := engine.Restore(ctx, a.restoreAsk())
 	if err != nil {
-		a.Logger.Info("not restored ahead; the take-over restores", "err", err)
-		return
+		if ctx.Err() == nil {
+			a.Logger.Info("not restored ahead; the take-over restores", "err", err)
+		}
+		return err
 	}
 	if got.Number > 0 {
 		a.say("restored commit %d ahead (%s)", got.Number, humanize.IBytes(uint64(got.Bytes)))
-		if err := a.fact(func(r *api.Report) { r.Phases.Prefetched = a.Now() }); err != nil {
-			a.Logger.Warn("phase not kept", "err", err)
-		}
+		a.fact(func(r *api.Report) { r.Phases.Prefetched = a.Now() })
 	}
+	return nil
 }
 
 func (a *agent) restoreAsk() checkpoint.RestoreOptions {
@@ -245,6 +269,7 @@ func (a *agent) restoreAsk() checkpoint.RestoreOptions {
 // not answered is tried again, for as long as it takes: never from nothing.
 func (a *agent) takeOver(ctx context.Context, engine Engine) (checkpoint.Restored, error) {
 	wait := retryDelays()
+	refused := 0
 	for {
 		err := engine.TakeOver(ctx)
 		var got checkpoint.Restored
@@ -258,13 +283,18 @@ func (a *agent) takeOver(ctx context.Context, engine Engine) (checkpoint.Restore
 			}
 			if got.Number > 0 {
 				a.say("restored commit %d of attempt %d: %d files, %s", got.Number, got.Attempt, got.Files, humanize.IBytes(uint64(got.Bytes)))
-				a.ship.inherit(got.Attachment)
+				if err := a.ship.inherit(got.Attachment); err != nil {
+					return checkpoint.Restored{}, err
+				}
 			}
-			return got, a.fact(func(r *api.Report) { r.Phases.Restored = a.Now() })
+			a.fact(func(r *api.Report) { r.Phases.Restored = a.Now() })
+			return got, nil
 		case errors.Is(err, wal.ErrFenced), ctx.Err() != nil:
 			return checkpoint.Restored{}, err
-		case errors.Is(err, checkpoint.ErrNoRestorable):
-			return checkpoint.Restored{}, &failure{job.ReasonRestoreFailed, err.Error(), true}
+		case unrestorable(err):
+			if refused++; refused == unrestorableTries {
+				return checkpoint.Restored{}, &failure{job.ReasonRestoreFailed, err.Error(), true}
+			}
 		case isFull(err):
 			return checkpoint.Restored{}, &failure{"", "the VM's disk is full: " + err.Error(), false}
 		}
@@ -275,23 +305,44 @@ func (a *agent) takeOver(ctx context.Context, engine Engine) (checkpoint.Restore
 	}
 }
 
+// unrestorable says whether an error is a log whose commits cannot be had here,
+// now or later.
+func unrestorable(err error) bool {
+	for _, final := range []error{checkpoint.ErrNoRestorable, checkpoint.ErrNewer, wal.ErrNewer, wal.ErrDamaged, bucket.ErrNoBucket} {
+		if errors.Is(err, final) {
+			return true
+		}
+	}
+	return false
+}
+
+// unrestorableTries, some seconds apart, before a job is given up for its log.
+const unrestorableTries = 4
+
 // reportFound tells of an exit that the log has and the record has not: the
-// attempt before ended its work and could not say so. Nothing is started.
+// attempt before ended its work and could not say so. It returns when the record
+// knows it and wants a container all the same (a retry, a resubmit).
 func (a *agent) reportFound(ctx context.Context, from checkpoint.Restored) error {
-	a.say("attempt %d had ended with code %d; reporting it", from.Attempt, from.Exit.Code)
-	if err := a.ship.flush(ctx); err != nil {
-		a.Logger.Warn("log not shipped", "err", err)
-	}
-	err := a.fact(func(r *api.Report) {
-		r.Exit = &api.Exit{Attempt: from.Attempt, Code: from.Exit.Code, OOM: from.Exit.OOM, StoppedAt: from.Exit.StoppedAt}
-	})
-	if err != nil {
-		return err
-	}
+	told := false
 	for {
 		orders, _, changed := a.look()
 		if slices.Contains(orders.ExitsKnown, from.Attempt) && orders.Finish == nil && orders.Role == api.Writer {
-			break // it is to be retried, by us
+			if told {
+				a.fact(func(r *api.Report) { r.Exit = nil })
+			}
+			return nil
+		}
+		if !told {
+			told = true
+			a.say("attempt %d had ended with code %d; reporting it", from.Attempt, from.Exit.Code)
+			fctx, cancel := context.WithTimeout(ctx, flushFor)
+			if err := a.ship.flush(fctx); err != nil {
+				a.Logger.Warn("log not shipped in time", "err", err)
+			}
+			cancel()
+			a.fact(func(r *api.Report) {
+				r.Exit = &api.Exit{Attempt: from.Attempt, Code: from.Exit.Code, OOM: from.Exit.OOM, StoppedAt: from.Exit.StoppedAt}
+			})
 		}
 		select {
 		case <-ctx.Done():
@@ -299,33 +350,53 @@ func (a *agent) reportFound(ctx context.Context, from checkpoint.Restored) error
 		case <-changed:
 		}
 	}
-	if err := a.fact(func(r *api.Report) { r.Exit = nil }); err != nil {
-		return err
-	}
-	return a.begin(ctx)
 }
 
 // start starts the container, once in the attempt's life.
 func (a *agent) start(ctx context.Context, from checkpoint.Restored) error {
-	orders, _, _ := a.look()
-	if orders.Finish != nil {
-		return a.idle(ctx) // it is over before it began
+	orders, notice, _ := a.look()
+	if orders.Finish != nil || notice != nil && notice.Kind == preempt.Interruption {
+		// It is over before it began: let the next one go on.
+		a.say("not starting the container: this VM is about to end")
+		a.fact(func(r *api.Report) { r.Sealed = true })
+		return a.idle(ctx)
 	}
-	r := restoredState{from.Number, from.CapturedAt}
-	if err := a.disk.put(func(s *state) { s.Started, s.Restored = true, r }); err != nil {
-		return err
+	// Durable before the container can be: whatever happens from here on, this
+	// attempt has had its container.
+	err := a.disk.put(func(s *state) {
+		s.Started, s.Restored = true, restoredState{from.Number, from.CapturedAt}
+		s.Report.Checkpoint = nil
+		if from.Number > 0 {
+			s.Report.Checkpoint = &job.Checkpoint{
+				Latest: from.Number, Attempt: from.Attempt, Clean: from.Clean, CommittedAt: from.CapturedAt, Files: from.Files, Bytes: from.Bytes, Health: "ok",
+			}
+		}
+	})
+	if err != nil {
+		return &failure{"", err.Error(), false}
 	}
-	err := a.run.Start(ctx, a.containerSpec())
-	switch {
-	case errors.Is(err, runtime.ErrCommandNotFound), errors.Is(err, runtime.ErrNotExecutable):
-		return &failure{job.ReasonCommandNotFound, err.Error(), true}
-	case err != nil && ctx.Err() != nil:
-		return ctx.Err()
-	case err != nil:
-		return &failure{"", "container not started: " + err.Error(), false}
+	wait := retryDelays()
+	for tries := 1; ; tries++ {
+		err = a.run.Start(ctx, a.containerSpec())
+		switch {
+		case err == nil:
+			return a.started(ctx)
+		case errors.Is(err, runtime.ErrCommandNotFound), errors.Is(err, runtime.ErrNotExecutable):
+			return &failure{job.ReasonCommandNotFound, err.Error(), true}
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case tries == startTries:
+			return &failure{"", "container not started: " + err.Error(), false}
+		}
+		a.Logger.Warn("container not started; again", "err", err)
+		if !pause(ctx, wait.NextBackOff()) {
+			return ctx.Err()
+		}
 	}
-	return a.started(ctx)
 }
+
+// startTries of a container engine that does not do it, before the VM is given up.
+const startTries = 4
 
 // started reports the start with the container's own time.
 func (a *agent) started(ctx context.Context) error {
@@ -333,15 +404,17 @@ func (a *agent) started(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look at the container: %w", err)
 	}
-	from := a.disk.get().Restored
-	return a.fact(func(r *api.Report) {
-		r.Started = &api.ContainerStarted{At: status.StartedAt, Restored: from.Number, CapturedAt: from.CapturedAt}
+	s := a.disk.get()
+	a.fact(func(r *api.Report) {
+		r.Started = &api.ContainerStarted{At: status.StartedAt, Restored: s.Restored.Number, CapturedAt: s.Restored.CapturedAt}
+		r.Checkpoint = s.Report.Checkpoint
 	})
+	return nil
 }
 
 // resume takes over the container that an agent before us started.
 func (a *agent) resume(ctx context.Context, s state) error {
-	engine, err := a.openEngine(ctx)
+	engine, err := a.openEngine()
 	if err != nil {
 		return err
 	}
@@ -364,10 +437,8 @@ func (a *agent) containerSpec() runtime.Spec {
 			{Source: a.dir("run"), Target: runtime.RunDir, Env: map[string]string{"ANYCLOUD_NOTICE_FILE": noticeFile, "ANYCLOUD_SOCKET": socketFile}},
 		},
 	}
-	if s.MaxPause != nil {
-		spec.MaxPause = s.MaxPause.D()
-	}
 	if s.Spot {
+		spec.MaxPause = a.maxPause()
 		spec.Mounts = append(spec.Mounts, runtime.Mount{
 			Source: a.dir(checkpointRoot), Target: runtime.CheckpointDir, Env: map[string]string{"ANYCLOUD_CHECKPOINT_DIR": ""},
 		})

@@ -29,10 +29,12 @@ var _ keeper.Engine = Engine{}
 func (Engine) Name() string { return engineName }
 
 const (
-	// The engine's own log is what we have not read yet: this much per container
-	// is more than a keeper that was replaced can have missed.
-	engineLogSize  = "64m"
-	engineLogFiles = "4"
+	// The engine's own log is what we have not read yet. A follower of it loses
+	// lines when two files are begun while it reads one (dockerd 20.10,
+	// daemon/logger/loggerutils/logfile.go), so one file must hold all by which
+	// we can ever be behind: minutes of nothing but printing.
+	engineLogSize  = "512m"
+	engineLogFiles = "2"
 	// followWithin is how long the engine may take to end the stream of a
 	// container that has ended.
 	followWithin = 5 * time.Second

@@ -17,15 +17,16 @@ import (
 
 // Pull implements runtime.Runtime.
 func (r *Runtime) Pull(ctx context.Context, spec runtime.Spec, progress func(done, total int64, note string)) error {
-	ref, err := reference.ParseNormalizedNamed(spec.Image)
-	if err != nil {
-		return fmt.Errorf("%w: %q is no name of an image: %w", runtime.ErrImageNotFound, spec.Image, err)
-	}
-	name := reference.FamiliarString(reference.TagNameOnly(ref))
-	_, err = r.cli.ImageInspect(ctx, name)
+	// The engine knows images by more than names, such as the beginning of an id.
+	_, err := r.cli.ImageInspect(ctx, spec.Image)
 	if err == nil {
 		return nil
 	}
+	ref, parseErr := reference.ParseNormalizedNamed(spec.Image)
+	if parseErr != nil {
+		return fmt.Errorf("%w: %q is no name of an image: %w", runtime.ErrImageNotFound, spec.Image, parseErr)
+	}
+	name := reference.FamiliarString(reference.TagNameOnly(ref))
 	if !errdefs.IsNotFound(err) {
 		return pullError(name, err)
 	}

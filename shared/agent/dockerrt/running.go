@@ -95,11 +95,13 @@ func (c *running) signal(ctx context.Context, name string) error {
 	return c.unless(ctx, err, func(s *container.State) bool { return !s.Running })
 }
 
-// Freeze implements keeper.Container.
+// Freeze implements keeper.Container. It waits for the engine's answer whatever
+// ctx says: a call that is given up may still be done, after the thaw.
 func (c *running) Freeze(ctx context.Context) error {
 	if c.id == "" {
 		return runtime.ErrNotRunning
 	}
+	ctx = context.WithoutCancel(ctx)
 	_, err := c.cli.ContainerPause(ctx, c.id, client.ContainerPauseOptions{})
 	if err == nil {
 		return nil

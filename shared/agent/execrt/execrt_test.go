@@ -1,3 +1,5 @@
+//go:build linux
+
 package execrt_test
 
 import (
@@ -20,6 +22,7 @@ func TestMain(m *testing.M) {
 
 func TestSuite(t *testing.T) {
 	suite.Need(t, "linux")
+	t.Parallel()
 	suite.Need(t, "mountns")
 	h := harness()
 	h.OwnPaths, h.OwnProc = true, true

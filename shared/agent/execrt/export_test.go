@@ -1,3 +1,5 @@
+//go:build linux
+
 package execrt
 
 import "anycloud/shared/agent/keeper"

@@ -1,7 +1,8 @@
+//go:build linux
+
 package execrt_test
 
 import (
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,7 @@ func at(level string, signals bool) runtimetest.Harness {
 
 func TestMountsWithoutProcesses(t *testing.T) {
 	suite.Need(t, "linux")
+	t.Parallel()
 	suite.Need(t, "mountns")
 	runtimetest.Run(t, at("mounts", false))
 }
@@ -33,11 +35,13 @@ func TestMountsWithoutProcesses(t *testing.T) {
 // Without any right: no namespaces, and SIGSTOP instead of a cgroup.
 func TestBare(t *testing.T) {
 	suite.Need(t, "linux")
+	t.Parallel()
 	runtimetest.Run(t, at("", true))
 }
 
 func TestPrivateWithSignals(t *testing.T) {
 	suite.Need(t, "linux")
+	t.Parallel()
 	suite.Need(t, "mountns")
 	runtimetest.Run(t, at("private", true))
 }
@@ -45,6 +49,7 @@ func TestPrivateWithSignals(t *testing.T) {
 // Nobody runs the suite in user namespaces, where they are to be had, and bare.
 func TestUnprivileged(t *testing.T) {
 	suite.Need(t, "linux")
+	t.Parallel()
 	suite.Need(t, "root") // to become another
 	suite.Need(t, "userns")
 	dir, err := os.MkdirTemp("", "unprivileged") // t.TempDir's parents are closed to others
@@ -73,25 +78,18 @@ func TestUnprivileged(t *testing.T) {
 	}
 }
 
+// copyProgram copies by another process: a file that is open for writing here
+// might still be, in a child that another test just forked, when it is run.
 func copyProgram(t *testing.T, to string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	in, err := os.Open(self)
-	if err != nil {
-		t.Fatal(err)
+	if out, err := exec.Command("cp", self, to).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		t.Fatal(err)
-	}
-	if err := out.Close(); err != nil {
+	if err := os.Chmod(to, 0o755); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -100,6 +98,7 @@ func copyProgram(t *testing.T, to string) {
 // helps with that.
 func TestKeeperDies(t *testing.T) {
 	suite.Need(t, "linux")
+	t.Parallel()
 	for name, h := range map[string]runtimetest.Harness{"best": harness(), "mounts": at("mounts", false), "bare": at("", true)} {
 		t.Run(name, func(t *testing.T) {
 			if name == "mounts" {
@@ -116,8 +115,10 @@ func TestKeeperDies(t *testing.T) {
 				t.Errorf("exit: %+v", exit)
 			}
 			f.Still()
-			f.Must(f.R.Start(f.Ctx, h.Spec(f.Dir, runtimetest.Ticking)))
+			s := h.Spec(f.Dir, runtimetest.Ticking)
+			f.Must(f.R.Start(f.Ctx, s))
 			f.Still()
+			f.Must(execrt.RemoveByVM(s.VMID))
 		})
 	}
 }
@@ -125,6 +126,7 @@ func TestKeeperDies(t *testing.T) {
 // The death of a keeper that froze leaves nothing frozen behind either.
 func TestKeeperDiesFrozen(t *testing.T) {
 	suite.Need(t, "linux")
+	t.Parallel()
 	f := runtimetest.SetUp(t, harness())
 	f.Start("sh -c '" + runtimetest.Ticking + "' & " + runtimetest.Ticking)
 	f.TicksOn()
@@ -136,6 +138,19 @@ func TestKeeperDiesFrozen(t *testing.T) {
 	f.Still()
 	if err := f.R.Thaw(f.Ctx); err == nil {
 		t.Error("the freeze was not ended by us, and thaw says so not")
+	}
+}
+
+// A socket's path must be short, a directory's need not.
+func TestLongPath(t *testing.T) {
+	suite.Need(t, "linux")
+	f := runtimetest.SetUp(t, harness())
+	s := harness().Spec(f.Dir, "exit 5")
+	f.Dir = filepath.Join(f.Dir, strings.Repeat("long", 40))
+	f.R = f.Agent()
+	f.Must(f.R.Start(f.Ctx, s))
+	if exit := f.Wait(); exit.Code != 5 {
+		t.Errorf("exit: %+v", exit)
 	}
 }
 

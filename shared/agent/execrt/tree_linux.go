@@ -213,10 +213,13 @@ func bury(ctx context.Context, r keeper.Record) error {
 			}
 		}
 		if left == 0 {
-			if g.path != "" {
-				return g.remove()
+			if g.path == "" {
+				return nil
 			}
-			return nil
+			// Busy: one of them is still dying, or has no mark and is killed next.
+			if err := g.remove(); !errors.Is(err, unix.EBUSY) {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -4,7 +4,9 @@
 // The keeper starts the container, writes its output and its exit to the disk,
 // and ends every freeze in time. It holds a lock on the directory while it
 // lives, so that its death is known at once and for sure. An Engine does what
-// differs between a process and a container engine.
+// differs between a process and a container engine. Whoever restarts agents must
+// leave their keepers alone (systemd: KillMode=process); a SIGTERM tells a keeper
+// that the machine goes down.
 //
 // The directory: keeper.lock; keeper.json (written before anything starts: it
 // started, or may have), stop.json (before our first signal), exit.json (the

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -182,6 +181,11 @@ func (f *Fixture) Keeper() int {
 func (f *Fixture) KillKeeper() {
 	f.Helper()
 	pid := f.Keeper()
-	f.Must(syscall.Kill(pid, syscall.SIGKILL))
-	f.Until("the keeper is dead", func() bool { return syscall.Kill(pid, 0) != nil })
+	p, err := os.FindProcess(pid)
+	f.Must(err)
+	f.Must(p.Kill())
+	f.Until("the keeper is dead", func() bool {
+		_, err := os.Stat("/proc/" + strconv.Itoa(pid))
+		return err != nil
+	})
 }

@@ -14,7 +14,9 @@ func testFreeze(t *testing.T, h Harness) {
 	f.Start(`sh -c '` + Ticking + `' & ` + Ticking)
 	for range 3 {
 		f.TicksOn()
+		begun := time.Now()
 		f.Must(f.R.Freeze(f.Ctx))
+		t.Logf("frozen after %s", time.Since(begun))
 		f.Still()
 		f.Must(f.R.Thaw(f.Ctx))
 	}

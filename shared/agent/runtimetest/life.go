@@ -250,7 +250,9 @@ func testRemove(t *testing.T, h Harness) {
 func testShutdown(t *testing.T, h Harness) {
 	f := SetUp(t, h)
 	f.Start(`while ! test -e "$ANYCLOUD_INPUT_DIR/go"; do sleep 0.01; done`)
-	f.Must(syscall.Kill(f.Keeper(), syscall.SIGTERM))
+	p, err := os.FindProcess(f.Keeper())
+	f.Must(err)
+	f.Must(p.Signal(syscall.SIGTERM))
 	f.Until("it is noted", func() bool {
 		_, err := os.Stat(f.Dir + "/stop.json")
 		return err == nil

@@ -1,9 +1,5 @@
-// Package agent composes the agent's binary: what runs on a VM, and on this
-// machine what stands for a VM.
-//
-//	agent.go   the agent with its runtimes, buckets and metadata
-//	engine.go  the checkpoint engine as the agent uses it
-//	vm.go      the machine process and its reap, the keeper
+// Package agent composes the VM's binary: the agent on its metadata service,
+// the container runtimes, and the buckets.
 package agent
 
 import (
@@ -11,80 +7,90 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"path/filepath"
+	"os"
 	"strings"
-	"time"
 
-	core "anycloud/shared/agent"
+	"anycloud/shared/agent"
 	"anycloud/shared/agent/dockerrt"
 	"anycloud/shared/agent/execrt"
+	"anycloud/shared/agent/keeper"
 	"anycloud/shared/agent/runtime"
 	"anycloud/shared/api"
 	"anycloud/shared/bucket"
 	"anycloud/shared/bucket/bucketurl"
 	"anycloud/shared/cloud/localcloud"
+	"anycloud/shared/cloud/localcloud/machine"
 	"anycloud/shared/preempt/metadata"
 )
 
-// Config is what the VM's environment tells the agent.
-type Config struct {
-	Dir      string // ANYCLOUD_VM_DIR: the VM's disk
-	VMID     string // ANYCLOUD_VM_ID
-	Metadata string // ANYCLOUD_METADATA: base URL of the VM's metadata service
-	Version  string
-	Logger   *slog.Logger
+// buckets are the stores that this binary can open.
+var buckets = bucketurl.Registry{"file": bucketurl.File}
+
+// Open opens a bucket by its URL.
+func Open(ctx context.Context, url string, env map[string]string) (bucket.Objects, error) {
+	return buckets.Open(ctx, url, env)
 }
 
-// FromEnv reads the configuration; what is missing is named.
-func FromEnv(getenv func(string) string) (Config, error) {
-	c := Config{Dir: getenv("ANYCLOUD_VM_DIR"), VMID: getenv("ANYCLOUD_VM_ID"), Metadata: getenv("ANYCLOUD_METADATA")}
-	var missing []string
-	for name, v := range map[string]string{"ANYCLOUD_VM_DIR": c.Dir, "ANYCLOUD_VM_ID": c.VMID, "ANYCLOUD_METADATA": c.Metadata} {
-		if v == "" {
-			missing = append(missing, name)
+// Make opens a bucket by its URL, making the directory of a file: one.
+func Make(ctx context.Context, url string) (bucket.Objects, error) {
+	return bucketurl.Registry{"file": bucketurl.MakeFile}.Open(ctx, url, nil)
+}
+
+// Run is the agent's life on this VM, described by the environment that its
+// machine gave it.
+func Run(ctx context.Context, version string, getenv func(string) string) error {
+	config := map[string]string{}
+	for _, name := range []string{"ANYCLOUD_VM_DIR", "ANYCLOUD_VM_ID", "ANYCLOUD_METADATA"} {
+		if config[name] = getenv(name); config[name] == "" {
+			return fmt.Errorf("%s is not set: the agent is started by its VM, not by hand", name)
 		}
 	}
-	if len(missing) > 0 {
-		return c, fmt.Errorf("%s not set: the agent runs on a VM that anycloud launched", strings.Join(missing, ", "))
-	}
-	if !filepath.IsAbs(c.Dir) {
-		return c, fmt.Errorf("ANYCLOUD_VM_DIR %q is not an absolute path", c.Dir)
-	}
-	return c, nil
-}
-
-// Buckets are those that the agent and its engine can open.
-func Buckets() bucketurl.Registry { return bucketurl.Registry{"file": bucketurl.File} }
-
-// Run is the agent's life. PowerOff tells what its error means for the VM.
-func Run(ctx context.Context, c Config) error {
-	hc := &http.Client{Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: time.Minute,
-	}}
-	buckets := Buckets()
-	return core.Run(ctx, core.Options{
-		Dir: c.Dir, VMID: c.VMID, Cloud: localcloud.Name, Version: c.Version, Logger: c.Logger,
-		Metadata: metadata.Local(c.Metadata),
-		Connect:  func(endpoint string) api.AgentService { return api.NewClient(endpoint, "", hc) },
-		Runtime:  newRuntime,
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil)).With("vm", config["ANYCLOUD_VM_ID"])
+	return agent.Run(ctx, agent.Options{
+		Dir: config["ANYCLOUD_VM_DIR"], VMID: config["ANYCLOUD_VM_ID"], Cloud: localcloud.Name, Version: version, Logger: log,
+		Metadata: metadata.Local(config["ANYCLOUD_METADATA"]),
+		Connect:  func(endpoint string) api.AgentService { return api.NewClient(endpoint, "", nil) },
+		Runtime:  openRuntime,
 		Open: func(ctx context.Context, a bucket.Access) (bucket.Objects, error) {
 			return buckets.Open(ctx, a.URL, a.Env)
 		},
-		Engine: newEngine,
-		Listen: core.ListenUnix,
+		Listen: agent.ListenUnix,
 	})
 }
 
-// PowerOff says whether an error of Run asks for the VM's end.
-func PowerOff(err error) bool { return errors.Is(err, core.ErrPowerOff) }
-
-// execImage begins the image of a job that runs on the VM itself.
-const execImage = "exec:"
-
-func newRuntime(image, dir string) (runtime.Runtime, error) {
-	if strings.HasPrefix(image, execImage) {
+// openRuntime chooses by the image: exec: runs on the VM itself.
+func openRuntime(image, dir string) (runtime.Runtime, error) {
+	if strings.HasPrefix(image, "exec:") {
 		return execrt.New(dir, nil), nil
 	}
 	return dockerrt.New(dir, nil)
+}
+
+// ExitCode is what the agent ends with: powering the VM off is not to be
+// restarted.
+func ExitCode(err error) int {
+	if errors.Is(err, agent.ErrPowerOff) {
+		return machine.ExitPowerOff
+	}
+	return 1
+}
+
+// Keep is the keeper of one container.
+func Keep(dir string) error { return keeper.Run(dir, execrt.Engine{}, dockerrt.Engine{}) }
+
+// Machine is the local VM's process.
+func Machine(ctx context.Context, dir string) int {
+	return machine.ExitCode(machine.Run(ctx, dir, machine.Options{RemoveContainers: remove}))
+}
+
+// Reap clears away what is left of a dead local VM.
+func Reap(ctx context.Context, dir string) (int, error) {
+	err := machine.Reap(ctx, dir, remove)
+	return machine.ExitCode(err), err
+}
+
+// remove removes what a VM's containers leave: the container engine's own, and
+// the empty control groups of commands.
+func remove(ctx context.Context, vmID string) error {
+	return errors.Join(dockerrt.RemoveByVM(ctx, vmID), execrt.RemoveByVM(vmID))
 }

@@ -2,104 +2,92 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
+	"os"
+	"time"
 
-	core "anycloud/shared/agent"
-	"anycloud/shared/bucket"
 	"anycloud/shared/checkpoint"
-	"anycloud/shared/checkpoint/wal"
 )
 
-// engine is package checkpoint in the agent's words.
-type engine struct {
-	o     core.EngineOptions
-	saver *checkpoint.Saver
+// The engine's command line works on these.
 
-	mu   sync.Mutex // one restore at a time
-	have *checkpoint.Restored
-}
-
-var _ core.Engine = (*engine)(nil)
-
-func newEngine(o core.EngineOptions) (core.Engine, error) {
-	co := checkpoint.Options{
-		Objects: o.Objects, Attempt: o.Attempt, Roots: o.Roots, StateDir: o.StateDir, MaxPause: o.MaxPause, Freezer: o.Freezer,
-		BeforeAppend: o.BeforeAppend, Now: o.Now, Logger: o.Logger,
+// SaveOnce saves a directory into a bucket as an attempt; attempt 0 goes on as
+// the newest one in the log, or begins with 1.
+func SaveOnce(ctx context.Context, dir, url string, attempt int, freeze int, pause time.Duration) (checkpoint.Result, error) {
+	if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
+		return checkpoint.Result{}, fmt.Errorf("%s is no directory: name the one to save", dir)
 	}
-	s, err := checkpoint.NewSaver(co)
+	objects, err := Make(ctx, url)
 	if err != nil {
-		return nil, fmt.Errorf("open the checkpoint engine: %w", err)
+		return checkpoint.Result{}, err
 	}
-	return &engine{o: o, saver: s}, nil
+	if attempt == 0 {
+		commits, err := checkpoint.List(ctx, objects)
+		if err != nil {
+			return checkpoint.Result{}, err
+		}
+		attempt = 1
+		for _, c := range commits {
+			attempt = max(attempt, c.Attempt)
+		}
+	}
+	o := checkpoint.Options{Objects: objects, Attempt: attempt, Roots: map[string]string{"checkpoint": dir}}
+	if freeze > 0 {
+		o.Freezer, o.MaxPause = processTree(freeze), pause
+	}
+	s, err := checkpoint.NewSaver(o)
+	if err != nil {
+		return checkpoint.Result{}, err
+	}
+	return s.Save(ctx, checkpoint.SaveRequest{})
 }
 
-// TakeOver implements core.Engine.
-func (e *engine) TakeOver(ctx context.Context) error { return classed(e.saver.TakeOver(ctx)) }
-
-// Restore implements core.Engine.
-func (e *engine) Restore(ctx context.Context, r core.RestoreAsk) (core.Restored, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	have := e.have
-	e.have = nil // a restore that fails leaves the directories in between
-	got, err := checkpoint.Restore(ctx, checkpoint.RestoreOptions{
-		Objects: e.o.Objects, Attempt: e.o.Attempt, Into: e.o.Roots, AcceptMixed: r.AcceptMixed, FreshFrom: r.FreshFrom, Known: r.Known,
-		Have: have, Progress: r.Progress, Logger: e.o.Logger,
+// RestoreOnce restores a commit (0: the newest) into a directory.
+func RestoreOnce(ctx context.Context, url, dir string, at int, progress func(done, total int64)) (checkpoint.Restored, error) {
+	objects, err := Open(ctx, url, environ())
+	if err != nil {
+		return checkpoint.Restored{}, err
+	}
+	return checkpoint.Restore(ctx, checkpoint.RestoreOptions{
+		Objects: objects, Into: map[string]string{"checkpoint": dir}, At: at, Progress: progress,
 	})
+}
+
+// List shows a log's commits.
+func List(ctx context.Context, url string) ([]checkpoint.CommitInfo, error) {
+	objects, err := Open(ctx, url, environ())
 	if err != nil {
-		return core.Restored{}, classed(err)
+		return nil, err
 	}
-	e.have = &got
-	return core.Restored{
-		Number: got.Number, Attempt: got.Attempt, CapturedAt: got.CapturedAt, Clean: got.Clean, Exit: exitOf(got.Exit),
-		Attachment: got.Attachment, Files: got.Files, Bytes: got.Bytes, Notes: got.Fallbacks,
-	}, nil
+	return checkpoint.List(ctx, objects)
 }
 
-// Save implements core.Engine.
-func (e *engine) Save(ctx context.Context, r core.SaveAsk) (core.Saved, error) {
-	req := checkpoint.SaveRequest{Stopped: r.Stopped, Sealed: r.Sealed}
-	if r.Exit != nil {
-		req.Exit = &checkpoint.Exit{Code: r.Exit.Code, OOM: r.Exit.OOM, StoppedAt: r.Exit.StoppedAt}
-	}
-	got, err := e.saver.Save(ctx, req)
+// Verify reads everything that commits hold.
+func Verify(ctx context.Context, url string) ([]checkpoint.Verified, error) {
+	objects, err := Open(ctx, url, environ())
 	if err != nil {
-		return core.Saved{}, classed(err)
+		return nil, err
 	}
-	return core.Saved{
-		Number: got.Number, Committed: got.Committed, Clean: got.Clean, CapturedAt: got.CapturedAt, Files: got.Files, Bytes: got.Bytes,
-		SentBytes: got.SentBytes, Pause: got.Pause, Notes: got.Warnings,
-	}, nil
+	return checkpoint.Verify(ctx, objects)
 }
 
-// Estimate implements core.Engine.
-func (e *engine) Estimate() core.Estimate { return core.Estimate(e.saver.Estimate()) }
-
-// Prune implements core.Engine.
-func (e *engine) Prune(ctx context.Context) error {
-	_, err := e.saver.Prune(ctx)
-	return classed(err)
-}
-
-func exitOf(x *checkpoint.Exit) *core.ExitMark {
-	if x == nil {
-		return nil
+// Prune lets go of what no commit worth keeping needs. It acts for the newest
+// attempt in the log.
+func Prune(ctx context.Context, url string) (int, error) {
+	objects, err := Open(ctx, url, environ())
+	if err != nil {
+		return 0, err
 	}
-	return &core.ExitMark{Code: x.Code, OOM: x.OOM, StoppedAt: x.StoppedAt}
+	commits, err := checkpoint.List(ctx, objects)
+	if err != nil || len(commits) == 0 {
+		return 0, err
+	}
+	s, err := checkpoint.NewSaver(checkpoint.Options{Objects: objects, Attempt: commits[len(commits)-1].Attempt, Roots: map[string]string{"checkpoint": os.TempDir()}})
+	if err != nil {
+		return 0, err
+	}
+	return s.Prune(ctx)
 }
 
-// classed translates the engine's errors into those that the agent acts on.
-func classed(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, wal.ErrFenced):
-		return fmt.Errorf("%w: %w", core.ErrFenced, err)
-	case errors.Is(err, checkpoint.ErrNoRestorable), errors.Is(err, checkpoint.ErrNewer), errors.Is(err, wal.ErrNewer),
-		errors.Is(err, wal.ErrDamaged), errors.Is(err, bucket.ErrNoBucket) && !errors.Is(err, context.Canceled):
-		return fmt.Errorf("%w: %w", core.ErrUnrestorable, err)
-	}
-	return err
-}
+// environ is nil: drivers' credentials come from their SDK's own variables.
+func environ() map[string]string { return nil }
