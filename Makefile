@@ -39,7 +39,7 @@ torture: ## kill real processes at random while jobs run (ROUNDS=10)
 	go test -count=1 -timeout 60m -run TestTorture ./shared/torture -rounds=$(ROUNDS)
 
 bench: ## measure notice to launch, and the sweep of many jobs
-	go test -count=1 -run TestBench -v ./shared/controlplane/bench
+	go test -count=1 -run TestBench -v ./shared/controlplane/bench -notices=1000 -jobs=10000
 
 lint: ## gofmt, go vet, staticcheck, and the CLI's builds for macOS and Windows
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not gofmt'ed (run gofmt -w):"; echo "$$bad"; exit 1; fi
