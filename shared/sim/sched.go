@@ -20,10 +20,11 @@ type scheduler struct {
 	seq     int64
 	current *task
 	steps   int
+	tasks   map[*task]bool // not ended yet: each holds a coroutine
 }
 
 func newScheduler(seed uint64) *scheduler {
-	return &scheduler{now: epoch, rng: rand.New(rand.NewPCG(seed, 0x5eed))}
+	return &scheduler{tasks: map[*task]bool{}, now: epoch, rng: rand.New(rand.NewPCG(seed, 0x5eed))}
 }
 
 // task is one coroutine: a function's invocation, an agent, a user.
@@ -84,11 +85,13 @@ func (s *scheduler) at(after time.Duration, do func()) {
 // spawn starts f as a task after a while.
 func (s *scheduler) spawn(name string, after time.Duration, t *task, f func()) *task {
 	t.name = name
+	s.tasks[t] = true
 	t.next, t.stop = iter.Pull(func(yield func(time.Duration) bool) {
 		t.yield = yield
 		crashed := true
 		defer func() {
 			t.done = true
+			delete(s.tasks, t)
 			if crashed {
 				if r := recover(); r != nil {
 					if _, ok := r.(crash); !ok {
@@ -133,6 +136,7 @@ func (s *scheduler) kill(t *task) {
 		panic(crash{})
 	}
 	t.done = true
+	delete(s.tasks, t)
 	t.stop()
 }
 
@@ -162,13 +166,11 @@ func (s *scheduler) step() bool {
 	return false
 }
 
-// close ends every task that still waits, so that no coroutine leaks.
+// close ends every task, so that no coroutine outlives the schedule.
 func (s *scheduler) close() {
-	for _, w := range s.queue {
-		if w.task != nil && !w.task.done {
-			w.task.done = true
-			w.task.stop()
-		}
+	for t := range s.tasks {
+		t.after = nil
+		s.kill(t)
 	}
 	s.queue = nil
 }

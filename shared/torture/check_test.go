@@ -3,6 +3,7 @@ package torture
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -19,7 +20,7 @@ var weights = regexp.MustCompile(`[0-9a-f]{64}`)
 // undisturbed runs the training by itself and returns its final weights' hash.
 func undisturbed(t *testing.T, bin string) string {
 	t.Helper()
-	cmd := exec.Command(filepath.Join(bin, "digits"), "-epochs", "60")
+	cmd := exec.Command(filepath.Join(bin, "digits"), "-epochs", fmt.Sprint(epochs))
 	cmd.Env = append(os.Environ(), "ANYCLOUD_CHECKPOINT_DIR="+t.TempDir())
 	out, err := cmd.CombinedOutput()
 	if err != nil {
