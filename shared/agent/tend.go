@@ -90,6 +90,9 @@ func (a *agent) interval() time.Duration {
 func (t *tending) round(ctx context.Context) (done bool, err error) {
 	orders, notice, changed := t.look()
 	if n := notice; n != nil && n.Kind == preempt.Interruption && *n != t.announced {
+		if !t.noticed {
+			t.next = t.Now() // begin at once to have little left for the last save
+		}
 		t.noticed, t.announced = true, *n
 		t.announce(n)
 	}

@@ -78,8 +78,9 @@ func TestOnlyTheWriterReportsAFailedPull(t *testing.T) {
 			t.Fatalf("the writer reported %+v", f)
 		}
 		p.kill()
-		w.box.pullErr = nil
+		w.box.set(func() { w.box.pullErr = nil })
 		p = w.boot()
+		defer p.kill()
 		time.Sleep(time.Minute)
 		if w.box.starts != 0 || w.cp.last().Failure == nil {
 			t.Error("a restarted agent took its failure back")
@@ -247,7 +248,6 @@ func TestExitFoundInTheLog(t *testing.T) {
 			if !retried {
 				w.cp.order(func(o *api.Orders) { o.ExitsKnown, o.Role = []int{1}, api.Stop })
 				p.poweredOff()
-				p.done <- nil
 				return
 			}
 			w.cp.order(func(o *api.Orders) { o.ExitsKnown = []int{1} })

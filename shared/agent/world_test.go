@@ -18,7 +18,6 @@ import (
 	"anycloud/shared/bucket"
 	"anycloud/shared/bucket/membucket"
 	"anycloud/shared/checkpoint"
-	"anycloud/shared/checkpoint/wal"
 	"anycloud/shared/job"
 	"anycloud/shared/preempt"
 )
@@ -61,12 +60,13 @@ func newWorld(t *testing.T, dir string, attempt int, log *fakeLog, store *membuc
 type process struct {
 	w      *world
 	cancel context.CancelFunc
-	done   chan error
+	done   chan struct{} // closed with err set
+	err    error
 }
 
 func (w *world) boot() *process {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &process{w, cancel, make(chan error, 1)}
+	p := &process{w: w, cancel: cancel, done: make(chan struct{})}
 	o := Options{
 		Dir: w.dir, VMID: "i-1", Cloud: "test", Metadata: w.meta,
 		Connect: func(string) api.AgentService { return w.cp },
@@ -81,15 +81,20 @@ func (w *world) boot() *process {
 		},
 		Engine: func(o checkpoint.Options) (Engine, error) { return &fakeEngine{o, w.log}, nil },
 	}
-	go func() { p.done <- Run(ctx, o) }()
+	go func() {
+		defer close(p.done)
+		p.err = Run(ctx, o)
+	}()
 	synctest.Wait()
 	return p
 }
 
-// kill ends the program; its container and its disk stay.
+// kill ends the program; its container and its disk stay. The VM takes a moment
+// to start it again.
 func (p *process) kill() {
 	p.cancel()
 	<-p.done
+	time.Sleep(100 * time.Millisecond)
 }
 
 // poweredOff fails the test unless the agent has asked for its VM's end.
@@ -97,9 +102,9 @@ func (p *process) poweredOff() {
 	p.w.t.Helper()
 	synctest.Wait()
 	select {
-	case err := <-p.done:
-		if !errors.Is(err, ErrPowerOff) {
-			p.w.t.Fatalf("agent ended with %v, want power off", err)
+	case <-p.done:
+		if !errors.Is(p.err, ErrPowerOff) {
+			p.w.t.Fatalf("agent ended with %v, want power off", p.err)
 		}
 	default:
 		p.w.t.Fatal("agent still runs, want power off")
@@ -110,8 +115,8 @@ func (p *process) runs() {
 	p.w.t.Helper()
 	synctest.Wait()
 	select {
-	case err := <-p.done:
-		p.w.t.Fatalf("agent ended: %v", err)
+	case <-p.done:
+		p.w.t.Fatalf("agent ended: %v", p.err)
 	default:
 	}
 }
@@ -305,253 +310,6 @@ func (c *fakeControl) last() api.Report {
 	}
 	return c.reports[len(c.reports)-1]
 }
-
-// fakeLog is the job's bucket, as far as the engine's user can tell.
-type fakeLog struct {
-	mu      sync.Mutex
-	commits []fakeCommit
-	fence   int
-	fail    error         // of saves
-	cost    time.Duration // of a save
-	dirty   checkpoint.Estimate
-	prunes  int
-}
-
-type fakeCommit struct {
-	attempt int
-	at      time.Time
-	checkpoint.SaveRequest
-	attachment []byte
-}
-
-func (l *fakeLog) newest() fakeCommit {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.commits) == 0 {
-		return fakeCommit{}
-	}
-	return l.commits[len(l.commits)-1]
-}
-
-func (l *fakeLog) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.commits)
-}
-
-func (l *fakeLog) set(f func()) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	f()
-}
-
-type fakeEngine struct {
-	o checkpoint.Options
-	l *fakeLog
-}
-
-func (e *fakeEngine) TakeOver(context.Context) error {
-	e.l.mu.Lock()
-	defer e.l.mu.Unlock()
-	if e.l.fence > e.o.Attempt {
-		return wal.ErrFenced
-	}
-	e.l.fence = e.o.Attempt
-	return nil
-}
-
-func (e *fakeEngine) Restore(context.Context, checkpoint.RestoreOptions) (checkpoint.Restored, error) {
-	c := e.l.newest()
-	if c.attempt == 0 {
-		return checkpoint.Restored{}, nil
-	}
-	return checkpoint.Restored{Number: e.l.count(), Attempt: c.attempt, CapturedAt: c.at, Clean: true, Exit: c.Exit, Attachment: c.attachment}, nil
-}
-
-func (e *fakeEngine) Save(ctx context.Context, r checkpoint.SaveRequest) (checkpoint.Result, error) {
-	captured := time.Now()
-	e.l.mu.Lock()
-	cost, fail := e.l.cost, e.l.fail
-	e.l.mu.Unlock()
-	select {
-	case <-time.After(cost):
-	case <-ctx.Done():
-		return checkpoint.Result{}, ctx.Err()
-	}
-	if fail != nil {
-		return checkpoint.Result{}, fail
-	}
-	// Whatever else, a save needs credentials that hold.
-	if err := e.o.Objects.PutIfAbsent(ctx, fmt.Sprintf("x/%d", captured.UnixNano()), nil); err != nil && !errors.Is(err, bucket.ErrExists) {
-		return checkpoint.Result{}, fmt.Errorf("send a pack: %w", err)
-	}
-	attachment, err := e.o.BeforeAppend(ctx)
-	if err != nil {
-		return checkpoint.Result{}, err
-	}
-	e.l.mu.Lock()
-	defer e.l.mu.Unlock()
-	if e.l.fence > e.o.Attempt {
-		return checkpoint.Result{}, fmt.Errorf("append: %w", wal.ErrFenced)
-	}
-	e.l.commits = append(e.l.commits, fakeCommit{e.o.Attempt, captured, r, attachment})
-	return checkpoint.Result{Number: len(e.l.commits), Committed: true, Clean: true, CapturedAt: captured, Pause: time.Millisecond}, nil
-}
-
-func (e *fakeEngine) Estimate() checkpoint.Estimate {
-	e.l.mu.Lock()
-	defer e.l.mu.Unlock()
-	return e.l.dirty
-}
-
-func (e *fakeEngine) Prune(context.Context) (int, error) {
-	e.l.mu.Lock()
-	defer e.l.mu.Unlock()
-	e.l.prunes++
-	return 0, nil
-}
-
-// fakeRuntime is a container that outlives the agent.
-type fakeRuntime struct {
-	mu        sync.Mutex
-	starts    int
-	removed   bool
-	stopNoted bool
-	ignore    bool          // SIGTERM
-	last      time.Duration // between SIGTERM and exit
-	startErr  error
-	pullErr   error
-	startedAt time.Time
-	exit      *runtime.Exit
-	ended     chan struct{}
-	lines     []runtime.Line
-	discarded int64
-}
-
-func (r *fakeRuntime) print(texts ...string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range texts {
-		r.lines = append(r.lines, runtime.Line{Time: time.Now(), Stream: runtime.Stdout, Text: []byte(s)})
-	}
-}
-
-// die ends the container.
-func (r *fakeRuntime) die(x runtime.Exit) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.exit != nil || r.startedAt.IsZero() {
-		return
-	}
-	x.StartedAt, x.FinishedAt = r.startedAt, time.Now()
-	r.exit = &x
-	close(r.ended)
-}
-
-// leave is the program's own exit.
-func (r *fakeRuntime) leave(code int) {
-	r.mu.Lock()
-	own := !r.stopNoted
-	r.mu.Unlock()
-	r.die(runtime.Exit{Code: code, ByItself: own})
-}
-
-func (r *fakeRuntime) state() (running bool, exit *runtime.Exit) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return !r.startedAt.IsZero() && r.exit == nil, r.exit
-}
-
-func (r *fakeRuntime) Pull(context.Context, runtime.Spec, func(int64, int64, string)) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.pullErr
-}
-
-func (r *fakeRuntime) Start(context.Context, runtime.Spec) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.startErr != nil {
-		return r.startErr
-	}
-	if r.startedAt.IsZero() {
-		r.startedAt = time.Now()
-		r.starts++
-	}
-	return nil
-}
-
-func (r *fakeRuntime) Status(context.Context) (runtime.Status, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	switch {
-	case r.startedAt.IsZero():
-		return runtime.Status{State: runtime.StateNone}, nil
-	case r.exit == nil:
-		return runtime.Status{State: runtime.StateRunning, StartedAt: r.startedAt}, nil
-	}
-	return runtime.Status{State: runtime.StateExited, StartedAt: r.startedAt, Exit: r.exit}, nil
-}
-
-func (r *fakeRuntime) Wait(ctx context.Context) (runtime.Exit, error) {
-	select {
-	case <-r.ended:
-		return *r.exit, nil
-	case <-ctx.Done():
-		return runtime.Exit{}, ctx.Err()
-	}
-}
-
-func (r *fakeRuntime) Stop(ctx context.Context, grace time.Duration) error {
-	if running, _ := r.state(); !running {
-		return nil
-	}
-	r.mu.Lock()
-	r.stopNoted = true
-	ignore, last := r.ignore, r.last
-	r.mu.Unlock()
-	if !ignore {
-		time.AfterFunc(min(last, grace), func() { r.die(runtime.Exit{Code: 143}) })
-	}
-	time.AfterFunc(grace, func() { r.die(runtime.Exit{Code: 137}) })
-	select {
-	case <-r.ended:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (r *fakeRuntime) Kill(ctx context.Context) error { return r.Stop(ctx, 0) }
-
-func (r *fakeRuntime) Freeze(context.Context) error { return nil }
-func (r *fakeRuntime) Thaw(context.Context) error   { return nil }
-
-func (r *fakeRuntime) ReadLogs(_ context.Context, offset int64, most int) ([]runtime.Line, int64, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if offset < r.discarded {
-		panic("reading what was discarded")
-	}
-	end := min(int64(len(r.lines)), offset+int64(most))
-	return slices.Clone(r.lines[offset:end]), end, nil
-}
-
-func (r *fakeRuntime) Discard(_ context.Context, upto int64) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.discarded = max(r.discarded, upto)
-	return nil
-}
-
-func (r *fakeRuntime) Remove(ctx context.Context) error {
-	r.mu.Lock()
-	r.removed = true
-	r.mu.Unlock()
-	return r.Kill(ctx)
-}
-
-func (r *fakeRuntime) Close() error { return nil }
 
 // has says whether one of texts contains part.
 func has(texts []string, part string) bool {

@@ -36,7 +36,7 @@ func undisturbed(t *testing.T, bin string) string {
 // checkResult compares the job's final weights with the undisturbed run's.
 func (h *home) checkResult(id, want string) {
 	h.t.Helper()
-	if got := weights.FindString(h.must("logs", id, "--tail", "3")); got != want {
+	if got := weights.FindString(h.must("logs", id)); got != want {
 		h.t.Errorf("%s: final weights %q, undisturbed %q\n%s", id, got, want, h.must("logs", id, "--tail", "20"))
 	}
 }

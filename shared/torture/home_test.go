@@ -35,6 +35,7 @@ type home struct {
 	t      *testing.T
 	bin    string
 	dir    string
+	ids    []string // its jobs
 	server *exec.Cmd
 	log    *os.File
 }
@@ -71,15 +72,15 @@ func (h *home) command(ctx context.Context, args ...string) *exec.Cmd {
 // serve starts the control plane and waits until it answers.
 func (h *home) serve() {
 	h.t.Helper()
+	from := strings.Count(h.tail(), "anycloud serves")
 	h.server = h.command(context.Background(), "serve")
 	h.server.Stdout, h.server.Stderr = h.log, h.log
 	if err := h.server.Start(); err != nil {
 		h.t.Fatal(err)
 	}
 	// Not by the CLI: it would start a control plane of its own.
-	from := h.tail()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if strings.Count(h.tail(), "anycloud serves") > strings.Count(from, "anycloud serves") {
+		if strings.Count(h.tail(), "anycloud serves") > from {
 			return
 		}
 		if time.Now().After(deadline) {

@@ -18,7 +18,7 @@ type process struct {
 }
 
 // processes lists what runs because of this home: its directory is in the
-// command line or the environment.
+// command line or the environment, or the environment names a job of it.
 func (h *home) processes() []process {
 	entries, _ := os.ReadDir("/proc")
 	var ps []process
@@ -29,7 +29,7 @@ func (h *home) processes() []process {
 		}
 		cmdline, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
 		environ, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		if len(cmdline) == 0 || !strings.Contains(string(cmdline)+string(environ), h.dir) {
+		if len(cmdline) == 0 || !h.mine(string(cmdline), string(environ)) {
 			continue
 		}
 		p := process{pid: pid, args: strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")}
@@ -44,6 +44,18 @@ func (h *home) processes() []process {
 		ps = append(ps, p)
 	}
 	return ps
+}
+
+func (h *home) mine(cmdline, environ string) bool {
+	if strings.Contains(cmdline+environ, h.dir) {
+		return true
+	}
+	for _, id := range h.ids {
+		if strings.Contains(environ, "ANYCLOUD_JOB_ID="+id) {
+			return true
+		}
+	}
+	return false
 }
 
 // victims are the processes of a kind: the VM itself, its agent, or the

@@ -58,6 +58,7 @@ func round(t *testing.T, rng *rand.Rand, bin, want string, docker bool, hits map
 			"--grace", "2s", "--retries", "100", image, "--"}, command...)
 		ids = append(ids, strings.TrimSpace(h.must(args...)))
 	}
+	h.ids = ids
 	// Strike until the jobs have ended, at most 8 times, so that they can end.
 	for range 8 {
 		if !h.sleepWhileRunning(time.Duration(300+rng.IntN(2700))*time.Millisecond, ids) {

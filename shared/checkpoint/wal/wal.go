@@ -7,8 +7,9 @@
 // everybody sees the same order. An attempt that sees an entry of a higher
 // attempt, at whatever read, is fenced for good.
 //
-//	wal.go    the entries, and the one way to append
-//	entry.go  how an entry is stored
+//	wal.go     what an attempt sees of the log
+//	append.go  the one way to add to it; fence, prune
+//	entry.go   how an entry is stored
 package wal
 
 import (
@@ -21,6 +22,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"anycloud/shared/bucket"
 )
@@ -52,6 +55,14 @@ type Log struct {
 	nonce   func() string
 	head    int // newest entry known to exist
 	fenced  bool
+	trying  trying
+}
+
+// trying is an append whose answer is not known: its entry, if it is in the log,
+// is at from or behind it.
+type trying struct {
+	nonce string
+	from  int
 }
 
 // Options of a log; all may be left out.
@@ -67,12 +78,13 @@ func Open(objects bucket.Objects, attempt int, o Options) *Log {
 		o.Now = time.Now
 	}
 	if o.Nonce == nil {
-		o.Nonce = randomNonce
+		o.Nonce = NewNonce
 	}
 	return &Log{objects: objects, attempt: attempt, now: o.Now, nonce: o.Nonce}
 }
 
-func randomNonce() string {
+// NewNonce is 128 random bits.
+func NewNonce() string {
 	var b [16]byte
 	rand.Read(b[:]) //nolint:errcheck // never fails
 	return hex.EncodeToString(b[:])
@@ -83,6 +95,9 @@ func (l *Log) Attempt() int { return l.attempt }
 
 // Fenced says whether a higher attempt was seen.
 func (l *Log) Fenced() bool { return l.fenced }
+
+// Known is the newest entry seen so far; no call is made.
+func (l *Log) Known() int { return l.head }
 
 // see holds every entry read against the attempt.
 func (l *Log) see(e Entry) error {
@@ -102,12 +117,20 @@ func (l *Log) check() error {
 
 // Read returns one entry. bucket.ErrNotFound if there is none of that number.
 func (l *Log) Read(ctx context.Context, n int) (Entry, error) {
+	e, err := l.fetch(ctx, n)
+	if err != nil {
+		return Entry{}, err
+	}
+	return e, l.see(e)
+}
+
+func (l *Log) fetch(ctx context.Context, n int) (Entry, error) {
 	r, err := l.objects.Get(ctx, Key(n), 0, -1)
 	if err != nil {
 		return Entry{}, fmt.Errorf("read log entry %d: %w", n, err)
 	}
 	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, maxEntry+1))
+	b, err := io.ReadAll(io.LimitReader(r, MaxEntry+1))
 	if err != nil {
 		return Entry{}, fmt.Errorf("read log entry %d: %w", n, err)
 	}
@@ -118,7 +141,7 @@ func (l *Log) Read(ctx context.Context, n int) (Entry, error) {
 	if e.Number != n {
 		return Entry{}, fmt.Errorf("read log entry %d: %w: it says that it is %d", n, ErrDamaged, e.Number)
 	}
-	return e, l.see(e)
+	return e, nil
 }
 
 // Head is the number of the newest entry, 0 in an empty log. It lists what came
@@ -154,96 +177,45 @@ func (l *Log) Head(ctx context.Context) (int, error) {
 	return l.head, l.check()
 }
 
+// readAhead is how many entries are fetched at once.
+const readAhead = 16
+
 // Entries returns the entries from a number to the head, oldest first.
 func (l *Log) Entries(ctx context.Context, from int) ([]Entry, error) {
 	head, err := l.Head(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var es []Entry
-	for n := max(1, from); n <= head; n++ {
-		e, err := l.Read(ctx, n)
-		if err != nil {
+	return l.Range(ctx, from, head)
+}
+
+// Range returns the entries from one number to another, oldest first.
+func (l *Log) Range(ctx context.Context, from, to int) ([]Entry, error) {
+	from = max(1, from)
+	if to < from {
+		return nil, nil
+	}
+	es := make([]Entry, to-from+1)
+	if len(es) == 1 {
+		var err error
+		es[0], err = l.Read(ctx, from)
+		return es, err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(readAhead)
+	for i := range es {
+		g.Go(func() (err error) {
+			es[i], err = l.fetch(gctx, from+i)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for _, e := range es {
+		if err := l.see(e); err != nil {
 			return nil, err
 		}
-		es = append(es, e)
 	}
 	return es, nil
-}
-
-// Append adds an entry behind the newest one. The entry's number, attempt, time
-// and (if empty) nonce are filled in. An error other than ErrFenced means that
-// the entry may be in the log or not: repeated with the same nonce, Append finds
-// it if it is.
-func (l *Log) Append(ctx context.Context, e Entry) (Entry, error) {
-	if err := l.check(); err != nil {
-		return Entry{}, err
-	}
-	repeat := e.Nonce != ""
-	if !repeat {
-		e.Nonce = l.nonce()
-	}
-	e.Format, e.Attempt = Format, l.attempt
-	if e.Time.IsZero() {
-		e.Time = l.now().UTC()
-	}
-	from := l.head
-	head, err := l.Head(ctx)
-	if err != nil {
-		return Entry{}, err
-	}
-	if repeat {
-		// It may be there already, behind what was known before the first try.
-		for n := head; n > 0 && n > from-1; n-- {
-			if got, err := l.Read(ctx, n); err != nil {
-				return Entry{}, err
-			} else if got.Nonce == e.Nonce {
-				return got, nil
-			}
-		}
-	}
-	for {
-		e.Number = l.head + 1
-		b, err := e.encode()
-		if err != nil {
-			return Entry{}, err
-		}
-		err = l.objects.PutIfAbsent(ctx, Key(e.Number), b)
-		if err == nil {
-			l.head = e.Number
-			return e, nil
-		}
-		if !errors.Is(err, bucket.ErrExists) {
-			return Entry{}, fmt.Errorf("append log entry %d: %w", e.Number, err)
-		}
-		got, err := l.Read(ctx, e.Number)
-		if err != nil {
-			return Entry{}, err
-		}
-		if got.Nonce == e.Nonce {
-			return got, nil // mine after all: the answer of the first try was lost
-		}
-	}
-}
-
-// Fence takes the log over: nothing of a lower attempt can follow, because its
-// next number is taken. It is idempotent for an attempt.
-func (l *Log) Fence(ctx context.Context) (Entry, error) {
-	head, err := l.Head(ctx)
-	if err != nil {
-		return Entry{}, err
-	}
-	for n := head; n > 0; n-- {
-		e, err := l.Read(ctx, n)
-		if err != nil {
-			return Entry{}, err
-		}
-		if e.Attempt < l.attempt {
-			break
-		}
-		if e.Kind == KindFence {
-			return e, nil
-		}
-	}
-	return l.Append(ctx, Entry{Kind: KindFence})
 }
