@@ -32,6 +32,7 @@ type truth struct {
 	claimed    bool
 	done       bool // its agent sealed, exited, failed, or powered off
 	terminated bool // a Terminate call was made
+	silent     bool // it was doomed for its silence, and had been silent: what it says after is too late
 }
 
 // rowChecks look at every row that changed since the last step: I3, I6.
@@ -42,6 +43,12 @@ func (w *world) checkRow(old, j *job.Job) {
 	for _, d := range j.Doomed {
 		if d.VMID == "" {
 			w.givenUp[launchKey{j.ID, d.Attempt, d.Launch}] = true
+		}
+	}
+	for _, d := range j.Doomed {
+		tr := w.truth[d.VMID]
+		if tr != nil && old.DoomedVM(d.VMID) == nil && tr.heardFor >= j.Spec.UnresponsiveAfter.D()-time.Minute {
+			tr.silent = true
 		}
 	}
 	switch {
@@ -126,7 +133,7 @@ func (w *world) checkTerminate(vmID string) {
 	case j.AttemptOf(vmID) == nil: // never an attempt's VM
 	case !tr.claimed && w.s.now.Sub(tr.born) >= job.UnclaimedAfter:
 	case !tr.claimed && vm.Attempt < j.Attempt: // never worked, superseded
-	case tr.heardFor >= j.Spec.UnresponsiveAfter.D()-time.Minute:
+	case tr.silent:
 	default:
 		why := "not doomed"
 		if d := j.DoomedVM(vmID); d != nil {

@@ -75,7 +75,7 @@ func (l *storage) takeOver() (restored, bool) {
 			return restored{}, false
 		}
 	}
-	entries, err := l.log.Entries(ctx, 1)
+	entries, err := l.entries(ctx)
 	if l.failed(err) {
 		return restored{}, false
 	}
@@ -114,6 +114,23 @@ func (l *storage) takeOver() (restored, bool) {
 		l.w.violate("I2", "%s: commit %d needs %s, which an entry of the log lists as pruned", l.a.jobID, newest.Number, r.Pack)
 	}
 	return restored{newest.Number, newest.Attempt, r.Progress, r.CapturedAt, r.Exit}, true
+}
+
+// entries reads the log one by one: a simulated task is one thread.
+func (l *storage) entries(ctx context.Context) ([]wal.Entry, error) {
+	head, err := l.log.Head(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var es []wal.Entry
+	for n := 1; n <= head; n++ {
+		e, err := l.log.Read(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		es = append(es, e)
+	}
+	return es, nil
 }
 
 func rootOf(e wal.Entry) (r root) {
