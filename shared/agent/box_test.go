@@ -66,6 +66,12 @@ func (r *fakeRuntime) state() (running bool, exit *runtime.Exit) {
 	return !r.startedAt.IsZero() && r.exit == nil, r.exit
 }
 
+func (r *fakeRuntime) startCount() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.starts
+}
+
 func (r *fakeRuntime) Pull(context.Context, runtime.Spec, func(int64, int64, string)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,4 +162,3 @@ func (r *fakeRuntime) Remove(ctx context.Context) error {
 }
 
 func (r *fakeRuntime) Close() error { return nil }
-

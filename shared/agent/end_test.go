@@ -146,8 +146,8 @@ func TestNoticeBeforeTheStart(t *testing.T) {
 		w.meta.warn(time.Minute)
 		w.box.set(func() { w.box.pullErr = nil })
 		time.Sleep(20 * time.Second)
-		if r := w.cp.last(); w.box.starts != 0 || !r.Sealed {
-			t.Errorf("%d starts, report %+v", w.box.starts, r)
+		if r := w.cp.last(); w.box.startCount() != 0 || !r.Sealed {
+			t.Errorf("%d starts, report %+v", w.box.startCount(), r)
 		}
 	})
 }
@@ -160,8 +160,8 @@ func TestStandbyOnlyReportsANotice(t *testing.T) {
 		w.meta.warn(time.Minute)
 		time.Sleep(10 * time.Second)
 		p.runs()
-		if r := w.cp.last(); r.Notice == nil || r.Sealed || w.log.fence != 0 {
-			t.Errorf("report %+v, fence %d", r, w.log.fence)
+		if r := w.cp.last(); r.Notice == nil || r.Sealed || w.log.fencedBy() != 0 {
+			t.Errorf("report %+v, fence %d", r, w.log.fencedBy())
 		}
 	})
 }
@@ -217,8 +217,8 @@ func TestCredentials(t *testing.T) {
 		p := w.boot()
 		defer p.kill()
 		time.Sleep(5*time.Hour + time.Second)
-		if n := w.log.count(); n != 300 || w.cp.handed > 12 {
-			t.Fatalf("%d commits in 5 h, want 300; %d renewals", n, w.cp.handed)
+		if _, _, handed := w.cp.counts(); w.log.count() != 300 || handed > 12 {
+			t.Fatalf("%d commits in 5 h, want 300; %d renewals", w.log.count(), handed)
 		}
 		w.cp.say(func() { w.cp.silent = true })
 		time.Sleep(2 * time.Hour)
@@ -261,19 +261,22 @@ func TestClaim(t *testing.T) {
 		p = w.boot()
 		time.Sleep(time.Minute)
 		p.runs()
-		for _, h := range w.cp.hashes {
-			if h != w.cp.hashes[0] || len(h) != 64 {
-				t.Fatalf("claims with secrets %q", w.cp.hashes)
+		_, n, _ := w.cp.counts()
+		w.cp.say(func() {
+			for _, h := range w.cp.hashes {
+				if h != w.cp.hashes[0] || len(h) != 64 {
+					t.Fatalf("claims with secrets %q", w.cp.hashes)
+				}
 			}
-		}
-		n := len(w.cp.hashes)
+		})
 		p.kill()
 		w.cp.say(func() { w.cp.silent = true })
 		p = w.boot() // claimed before: the switch is disarmed
 		time.Sleep(time.Hour)
 		p.runs()
-		if p.kill(); len(w.cp.hashes) != n || w.box.starts != 1 {
-			t.Errorf("%d claims more, %d starts", len(w.cp.hashes)-n, w.box.starts)
+		p.kill()
+		if _, claims, _ := w.cp.counts(); claims != n || w.box.startCount() != 1 {
+			t.Errorf("%d claims more, %d starts", claims-n, w.box.startCount())
 		}
 	})
 	inWorld(t, func(t *testing.T, w *world) {

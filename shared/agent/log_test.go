@@ -45,6 +45,12 @@ func (l *fakeLog) count() int {
 	return len(l.commits)
 }
 
+func (l *fakeLog) fencedBy() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fence
+}
+
 func (l *fakeLog) set(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -116,4 +122,3 @@ func (e *fakeEngine) Prune(context.Context) (int, error) {
 	e.l.prunes++
 	return 0, nil
 }
-

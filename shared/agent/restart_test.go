@@ -25,8 +25,8 @@ func TestRestartedAgentTakesOver(t *testing.T) {
 		w.cp.say(func() { w.cp.silent = true }) // and nobody to ask
 		p = w.boot()
 		time.Sleep(5*time.Minute + time.Second)
-		if n := w.log.count(); w.box.starts != 1 || n < 6 {
-			t.Fatalf("%d starts, %d commits", w.box.starts, n)
+		if n := w.log.count(); w.box.startCount() != 1 || n < 6 {
+			t.Fatalf("%d starts, %d commits", w.box.startCount(), n)
 		}
 		w.cp.say(func() { w.cp.silent = false })
 		time.Sleep(15 * time.Second)
@@ -46,7 +46,7 @@ func TestRestartedAgentTakesOver(t *testing.T) {
 		p = w.boot()
 		defer p.kill()
 		time.Sleep(2 * time.Minute)
-		if r := w.cp.last(); r.Exit == nil || w.log.count() != n || w.box.starts != 1 {
+		if r := w.cp.last(); r.Exit == nil || w.log.count() != n || w.box.startCount() != 1 {
 			t.Errorf("after its end: report %+v, %d commits more", r, w.log.count()-n)
 		}
 	})
@@ -80,10 +80,10 @@ func TestRestartBeforeTheStartWaitsForOrders(t *testing.T) {
 		p := w.boot()
 		time.Sleep(200 * time.Millisecond)
 		p.kill()
-		w.box.startErr = nil
+		w.box.set(func() { w.box.startErr = nil })
 		w.cp.say(func() { w.cp.orders.Role = api.Stop })
 		w.boot().poweredOff()
-		if w.box.starts != 0 {
+		if w.box.startCount() != 0 {
 			t.Error("started by orders of yesterday")
 		}
 	})

@@ -64,11 +64,11 @@ func (t *tending) endSave() error {
 		}
 		return nil // the container works on, the health says why, and there is a next time
 	}
+	if s.prune {
+		t.commits = 0
+	}
 	if s.saved.Committed {
 		t.commits++
-		if s.prune {
-			t.commits = 0
-		}
 	}
 	if s.request > 0 {
 		t.requested = s.request

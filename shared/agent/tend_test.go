@@ -20,8 +20,8 @@ func TestWriterStartsSavesAndPrunes(t *testing.T) {
 		defer p.kill()
 		time.Sleep(30*time.Minute + time.Second)
 		synctest.Wait()
-		if w.box.starts != 1 || w.log.fence != 1 {
-			t.Fatalf("%d starts, fence %d", w.box.starts, w.log.fence)
+		if w.box.startCount() != 1 || w.log.fencedBy() != 1 {
+			t.Fatalf("%d starts, fence %d", w.box.startCount(), w.log.fencedBy())
 		}
 		if n := w.log.count(); n != 30 {
 			t.Errorf("%d commits in 30 min, want 30", n)
@@ -48,15 +48,15 @@ func TestStandbyPrefetchesAndWaits(t *testing.T) {
 		defer p.kill()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if w.box.starts != 0 || w.log.fence != 0 {
+		if w.box.startCount() != 0 || w.log.fencedBy() != 0 {
 			t.Fatal("a standby must neither fence nor start")
 		}
 		if r := w.cp.last(); r.Phases.Prefetched.IsZero() || r.Phases.ImageReady.IsZero() || !r.Phases.Restored.IsZero() {
 			t.Errorf("phases of a standby: %+v", r.Phases)
 		}
 		w.cp.order(func(o *api.Orders) { o.Role = api.Writer })
-		if r := w.cp.last(); w.box.starts != 1 || w.log.fence != 2 || r.Started == nil || r.Started.Restored != 1 {
-			t.Errorf("after the take-over: %d starts, fence %d, report %+v", w.box.starts, w.log.fence, r.Started)
+		if r := w.cp.last(); w.box.startCount() != 1 || w.log.fencedBy() != 2 || r.Started == nil || r.Started.Restored != 1 {
+			t.Errorf("after the take-over: %d starts, fence %d, report %+v", w.box.startCount(), w.log.fencedBy(), r.Started)
 		}
 	})
 }
@@ -82,7 +82,7 @@ func TestOnlyTheWriterReportsAFailedPull(t *testing.T) {
 		p = w.boot()
 		defer p.kill()
 		time.Sleep(time.Minute)
-		if w.box.starts != 0 || w.cp.last().Failure == nil {
+		if w.box.startCount() != 0 || w.cp.last().Failure == nil {
 			t.Error("a restarted agent took its failure back")
 		}
 	})
@@ -190,7 +190,7 @@ func TestExitIsCommittedAndReportedUntilAnswered(t *testing.T) {
 		}
 		w.cp.say(func() { w.cp.silent, w.cp.deaf = false, true })
 		time.Sleep(30 * time.Second)
-		n := len(w.cp.reports)
+		n, _, _ := w.cp.counts()
 		w.cp.say(func() { w.cp.deaf = false })
 		time.Sleep(15 * time.Second)
 		r := w.cp.last()
@@ -226,8 +226,8 @@ func TestJobWithoutBucket(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		w.box.leave(0)
 		time.Sleep(3 * time.Second)
-		if r := w.cp.last(); w.box.starts != 1 || w.log.count() != 0 || w.log.fence != 0 || r.Exit == nil || r.Checkpoint != nil {
-			t.Errorf("%d starts, %d commits, report %+v", w.box.starts, w.log.count(), r)
+		if r := w.cp.last(); w.box.startCount() != 1 || w.log.count() != 0 || w.log.fencedBy() != 0 || r.Exit == nil || r.Checkpoint != nil {
+			t.Errorf("%d starts, %d commits, report %+v", w.box.startCount(), w.log.count(), r)
 		}
 	})
 }
@@ -242,8 +242,8 @@ func TestExitFoundInTheLog(t *testing.T) {
 			defer p.kill()
 			time.Sleep(10 * time.Second)
 			r := w.cp.last()
-			if r.Exit == nil || *r.Exit != (api.Exit{Attempt: 1, Code: 7, StoppedAt: at}) || w.box.starts != 0 {
-				t.Fatalf("report %+v, %d starts", r.Exit, w.box.starts)
+			if r.Exit == nil || *r.Exit != (api.Exit{Attempt: 1, Code: 7, StoppedAt: at}) || w.box.startCount() != 0 {
+				t.Fatalf("report %+v, %d starts", r.Exit, w.box.startCount())
 			}
 			if !retried {
 				w.cp.order(func(o *api.Orders) { o.ExitsKnown, o.Role = []int{1}, api.Stop })
@@ -251,8 +251,8 @@ func TestExitFoundInTheLog(t *testing.T) {
 				return
 			}
 			w.cp.order(func(o *api.Orders) { o.ExitsKnown = []int{1} })
-			if r := w.cp.last(); w.box.starts != 1 || r.Exit != nil || r.Started == nil || r.Started.Restored != 1 {
-				t.Errorf("retry: %d starts, report %+v", w.box.starts, r)
+			if r := w.cp.last(); w.box.startCount() != 1 || r.Exit != nil || r.Started == nil || r.Started.Restored != 1 {
+				t.Errorf("retry: %d starts, report %+v", w.box.startCount(), r)
 			}
 		})
 	}

@@ -301,6 +301,13 @@ func (c *fakeControl) say(f func()) {
 	f()
 }
 
+// counts of what was heard: reports, claims, requests for credentials.
+func (c *fakeControl) counts() (reports, claims, credentials int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.reports), len(c.hashes), c.handed
+}
+
 // last is the newest report heard.
 func (c *fakeControl) last() api.Report {
 	c.mu.Lock()
