@@ -42,7 +42,6 @@ type node2 struct {
 }
 
 func (n node) store() node2 { return node2{entryAlias(n.entry), n.stat} }
-func (n node2) node() node  { return node{entry: entry(n.Entry), stat: n.Stat} }
 
 // ackedPack is a line of the journal.
 type ackedPack struct {

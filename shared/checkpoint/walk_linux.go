@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -146,11 +145,7 @@ func readXAttrs(path string) map[string][]byte {
 	return out
 }
 
-// same says whether two walks saw the same tree, and which files differ.
-func (t tree) same(o tree) bool {
-	return slices.EqualFunc(t.nodes, o.nodes, sameNode)
-}
-
+// sameNode says whether two walks saw the same.
 func sameNode(a, b node) bool {
 	return a.Path == b.Path && a.Type == b.Type && a.stat == b.stat && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.Target == b.Target
 }

@@ -45,8 +45,7 @@ type agent struct {
 	c          *container
 	log        *storage
 	nextSave   time.Time
-	notice     *api.Report // a notice seen in the metadata, not yet reported
-	deadline   time.Time   // of the notice
+	deadline   time.Time // of the notice
 	noticed    bool
 	cutOff     time.Time // cannot reach the control plane until then
 	hungUntil  time.Time // does nothing until then

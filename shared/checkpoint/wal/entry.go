@@ -95,7 +95,7 @@ func checkSum(b []byte) bool {
 		return false
 	}
 	h := blake3.New()
-	h.Write(b[:at])     //nolint:errcheck // never fails
+	h.Write(b[:at])      //nolint:errcheck // never fails
 	h.Write([]byte("}")) //nolint:errcheck // never fails
 	var sum [32]byte
 	return hex.EncodeToString(h.Sum(sum[:0])) == string(b[at+len(sumBegin):at+len(sumBegin)+64])

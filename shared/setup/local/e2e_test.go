@@ -176,11 +176,6 @@ func (b *box) until(limit time.Duration, what string, ok func() bool) {
 	}
 }
 
-func (b *box) untilState(id string, want job.State) {
-	b.Helper()
-	b.until(20*time.Second, id+" "+string(want), func() bool { return b.status(id).State == want })
-}
-
 // nothingLeft looks for VMs and buckets of a job.
 func (b *box) nothingLeft(id string) {
 	b.Helper()
