@@ -15,46 +15,97 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// builder makes files of trees. Everything is built beside the target and moved
-// in when it is whole.
+// builder makes the files of one tree, beside the directory that they are for.
 type builder struct {
-	ctx         context.Context
-	store       *chunkStore
-	done, total int64
-	progress    func(done, total int64)
+	ctx      context.Context
+	store    *chunkStore
+	progress func(n int64) // called with the bytes of each file that is done
+	dir      string        // the target
+	temp     string        // where it is built
+	es       []entry
+	have     []entry // what dir holds of an earlier restore
 }
 
-// build makes dir hold exactly the tree. have is what dir holds from an earlier
-// build: files that did not change are moved, not fetched.
-func (b *builder) build(dir string, es, have []entry) error {
-	dir = filepath.Clean(dir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+// build makes the directories hold exactly the trees. All are built before the
+// first of them is moved in, so a commit that turns out to be damaged leaves the
+// directories as they were.
+func build(ctx context.Context, store *chunkStore, o RestoreOptions, trees, have map[string][]entry, total int64) error {
+	var done atomic.Int64
+	count := func(n int64) {
+		if now := done.Add(n); o.Progress != nil {
+			o.Progress(now, total)
+		}
+	}
+	var bs []*builder
+	defer func() {
+		for _, b := range bs {
+			removeAll(b.temp) //nolint:errcheck // what is left is removed by the next restore
+		}
+	}()
+	for _, name := range sortedNames(o.Into) {
+		es, ok := trees[name]
+		if !ok {
+			continue
+		}
+		b := &builder{ctx: ctx, store: store, progress: count, dir: filepath.Clean(o.Into[name]), es: es, have: have[name]}
+		bs = append(bs, b)
+		if err := b.build(); err != nil {
+			return err
+		}
+	}
+	for _, b := range bs {
+		if err := b.swap(); err != nil {
+			return &localError{fmt.Errorf("move what was restored into %s: %w", b.dir, err)}
+		}
+	}
+	return nil
+}
+
+// tempName is where a tree is built: beside its directory, or within it if that
+// is a mount point, because files can be moved on one file system only.
+func tempName(dir string) (string, error) {
+	var at, above unix.Stat_t
+	if err := unix.Stat(dir, &at); err != nil {
+		return "", err
+	}
+	if err := unix.Stat(filepath.Join(dir, ".."), &above); err != nil {
+		return "", err
+	}
+	if at.Dev != above.Dev {
+		return filepath.Join(dir, ".anycloud-restoring"), nil
+	}
+	return filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".restoring"), nil
+}
+
+func (b *builder) build() error {
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return &localError{err}
 	}
-	temp := filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".restoring")
+	temp, err := tempName(b.dir)
+	if err != nil {
+		return &localError{err}
+	}
 	if err := removeAll(temp); err != nil {
 		return &localError{err}
 	}
 	if err := os.Mkdir(temp, 0o700); err != nil {
 		return &localError{err}
 	}
-	defer removeAll(temp) //nolint:errcheck // what is left is removed by the next restore
+	b.temp = temp
 	// All names are resolved below this directory: a link cannot lead out.
 	root, err := os.OpenRoot(temp)
 	if err != nil {
 		return &localError{err}
 	}
 	defer root.Close()
-	if err := b.fill(root, dir, es, have); err != nil {
-		return err
-	}
-	return swap(temp, dir, es)
+	return b.fill(root)
 }
 
-func (b *builder) fill(root *os.Root, dir string, es, have []entry) error {
-	old := make(map[string]*entry, len(have))
-	for i := range have {
-		old[have[i].Path] = &have[i]
+func (b *builder) fill(root *os.Root) error {
+	es := b.es
+	old := make(map[string]*entry, len(b.have))
+	for i := range b.have {
+		old[b.have[i].Path] = &b.have[i]
 	}
 	for i := range es {
 		if e := &es[i]; e.Type == typeDir && e.Path != "." {
@@ -71,7 +122,7 @@ func (b *builder) fill(root *os.Root, dir string, es, have []entry) error {
 			continue
 		}
 		g.Go(func() error {
-			if o := old[e.Path]; o != nil && o.Type == typeFile && sameEntry(*o, *e) && b.reuse(root, dir, e) {
+			if o := old[e.Path]; o != nil && o.Type == typeFile && sameEntry(*o, *e) && b.reuse(e) {
 				return nil
 			}
 			return b.file(ctx, root, e)
@@ -96,7 +147,7 @@ func (b *builder) fill(root *os.Root, dir string, es, have []entry) error {
 	// Deepest first: making a child changes its directory's time.
 	for i := len(es) - 1; i >= 0; i-- {
 		if e := &es[i]; e.Path != "." && e.Type != typeLink {
-			if err := setMeta(root.Name(), e); err != nil {
+			if err := setMeta(b.temp, e); err != nil {
 				return buildError(e, err)
 			}
 		}
@@ -105,24 +156,17 @@ func (b *builder) fill(root *os.Root, dir string, es, have []entry) error {
 }
 
 // reuse takes the file from the directory as an earlier restore left it.
-func (b *builder) reuse(root *os.Root, dir string, e *entry) bool {
-	fi, err := os.Lstat(fullPath(dir, e.Path))
+func (b *builder) reuse(e *entry) bool {
+	fi, err := os.Lstat(fullPath(b.dir, e.Path))
 	if err != nil || !fi.Mode().IsRegular() || fi.Size() != e.Size || fi.ModTime().UnixNano() != e.MTime {
 		return false
 	}
 	// A link, not a move: if this build fails, the directory is as it was.
-	if os.Link(fullPath(dir, e.Path), fullPath(root.Name(), e.Path)) != nil {
+	if os.Link(fullPath(b.dir, e.Path), fullPath(b.temp, e.Path)) != nil {
 		return false
 	}
-	b.count(e.Size)
+	b.progress(e.Size)
 	return true
-}
-
-func (b *builder) count(n int64) {
-	done := atomic.AddInt64(&b.done, n)
-	if b.progress != nil {
-		b.progress(done, b.total)
-	}
 }
 
 func (b *builder) file(ctx context.Context, root *os.Root, e *entry) error {
@@ -134,15 +178,8 @@ func (b *builder) file(ctx context.Context, root *os.Root, e *entry) error {
 	if err := f.Truncate(e.Size); err != nil {
 		return buildError(e, err)
 	}
-	err = b.store.chunks(ctx, e.Chunks, func(i int, p []byte) error {
-		if p == nil {
-			return nil // a hole
-		}
-		off := int64(i) * ChunkSize
-		if int64(len(p)) != min(ChunkSize, e.Size-off) {
-			return fmt.Errorf("%w: %q: a chunk has the wrong length", ErrDamaged, e.Path)
-		}
-		if _, err := f.WriteAt(p, off); err != nil {
+	err = b.store.fileChunks(ctx, e, func(offset int64, p []byte) error {
+		if _, err := f.WriteAt(p, offset); err != nil {
 			return buildError(e, err)
 		}
 		return nil
@@ -150,7 +187,7 @@ func (b *builder) file(ctx context.Context, root *os.Root, e *entry) error {
 	if err != nil {
 		return err
 	}
-	b.count(e.Size)
+	b.progress(e.Size)
 	return nil
 }
 
@@ -187,46 +224,49 @@ func setMeta(base string, e *entry) error {
 
 // swap moves what was built into the target, which may be a mount point and so
 // cannot be replaced itself.
-func swap(temp, dir string, es []entry) error {
-	old, err := os.ReadDir(dir)
+func (b *builder) swap() error {
+	old, err := os.ReadDir(b.dir)
 	if err != nil {
-		return &localError{err}
+		return err
 	}
 	for _, d := range old {
-		if err := removeAll(filepath.Join(dir, d.Name())); err != nil {
-			return &localError{err}
-		}
-	}
-	built, err := os.ReadDir(temp)
-	if err != nil {
-		return &localError{err}
-	}
-	times := map[string]*entry{}
-	for i := range es {
-		if e := &es[i]; e.Type == typeDir && (e.Path == "." || path.Dir(e.Path) == ".") {
-			times[e.Path] = e
-		}
-	}
-	for _, d := range built {
-		e := times[d.Name()]
-		if e != nil && e.Mode&0o200 == 0 {
-			// A directory that its owner may not write cannot be renamed by
-			// others than root: for a moment it may.
-			os.Chmod(filepath.Join(temp, d.Name()), 0o700) //nolint:errcheck // the rename tells
-		}
-		if err := os.Rename(filepath.Join(temp, d.Name()), filepath.Join(dir, d.Name())); err != nil {
-			return &localError{err}
-		}
-		if e != nil {
-			if err := setMeta(dir, e); err != nil {
-				return &localError{err}
+		if p := filepath.Join(b.dir, d.Name()); p != b.temp {
+			if err := removeAll(p); err != nil {
+				return err
 			}
 		}
 	}
-	if e := times["."]; e != nil {
-		if err := setMeta(dir, e); err != nil {
-			return &localError{err}
+	built, err := os.ReadDir(b.temp)
+	if err != nil {
+		return err
+	}
+	top := map[string]*entry{} // directories at the top, and the target
+	for i := range b.es {
+		if e := &b.es[i]; e.Type == typeDir && path.Dir(e.Path) == "." {
+			top[e.Path] = e
 		}
+	}
+	for _, d := range built {
+		e := top[d.Name()]
+		if e != nil && e.Mode&0o200 == 0 {
+			// A directory that its owner may not write cannot be renamed by
+			// others than root: for a moment it may.
+			os.Chmod(filepath.Join(b.temp, d.Name()), 0o700) //nolint:errcheck // the rename tells
+		}
+		if err := os.Rename(filepath.Join(b.temp, d.Name()), filepath.Join(b.dir, d.Name())); err != nil {
+			return err
+		}
+		if e != nil {
+			if err := setMeta(b.dir, e); err != nil {
+				return err
+			}
+		}
+	}
+	if err := removeAll(b.temp); err != nil {
+		return err
+	}
+	if e := top["."]; e != nil {
+		return setMeta(b.dir, e)
 	}
 	return nil
 }

@@ -9,49 +9,55 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 )
 
-// cache is what a saver remembers between saves, and on its disk between its
-// lives: the newest commit's files with their stats, where chunks lie, and the
-// packs that the store acknowledged but no commit holds yet.
-type cache struct {
-	dir string
-
-	mu      sync.Mutex
-	loaded  bool
-	Commit  int // number of the commit that the rest describes; 0: none
-	Trees   map[string][]cached
-	Places  map[Hash]place
-	Packs   map[string]PackRef
-	journal *os.File
-	acked   []ackedPack
+// memory is what a saver knows of the newest commit.
+type memory struct {
+	Commit int    // its number; 0: none
+	Nonce  string // of its entry: the number alone could be another bucket's
+	Clean  bool
+	Tops   []Tree
+	// Trees are the files with the look they had when they were read. Empty if
+	// they are not known: then everything is read.
+	Trees  map[string][]cached
+	Places map[Hash]place
+	Packs  map[string]PackRef
 }
 
 // cached is a file of the newest commit, and how it looked when it was read.
 type cached struct {
-	Node    node2
-	Trusted bool // its timestamps are old enough to tell the next change
+	Entry   entryAlias
+	Stat    stat
+	Trusted bool // the look tells the next change
 }
 
-// node2 is a node that gob can store.
-type node2 struct {
-	Entry entryAlias
-	Stat  stat
+func newMemory() memory {
+	return memory{Trees: map[string][]cached{}, Places: map[Hash]place{}, Packs: map[string]PackRef{}}
 }
 
-func (n node) store() node2 { return node2{entryAlias(n.entry), n.stat} }
+// cache is what a saver remembers between saves, and on its disk between its
+// lives: the newest commit, and the packs that the store acknowledged but no
+// commit holds yet.
+type cache struct {
+	dir string
 
-// ackedPack is a line of the journal.
+	mu sync.Mutex
+	memory
+	journal *os.File
+	acked   []ackedPack
+}
+
+// ackedPack is a line of the journal. It counts only on top of the commit that it
+// was sent on top of: later, the pack may have been pruned.
 type ackedPack struct {
+	Base  int          `json:"base"`
 	Ref   PackRef      `json:"ref"`
 	Index []indexEntry `json:"index"`
 }
 
 func openCache(dir string) (*cache, error) {
-	c := &cache{dir: dir}
-	c.reset()
+	c := &cache{dir: dir, memory: newMemory()}
 	if dir == "" {
 		return c, nil
 	}
@@ -60,53 +66,59 @@ func openCache(dir string) (*cache, error) {
 	}
 	f, err := os.Open(filepath.Join(dir, "cache"))
 	if err == nil {
-		var disk struct {
-			Commit int
-			Trees  map[string][]cached
-			Places map[Hash]place
-			Packs  map[string]PackRef
-		}
+		m := newMemory()
 		// A cache that cannot be read is no loss: everything is hashed again.
-		if gob.NewDecoder(bufio.NewReader(f)).Decode(&disk) == nil && disk.Places != nil {
-			c.Commit, c.Trees, c.Places, c.Packs, c.loaded = disk.Commit, disk.Trees, disk.Places, disk.Packs, true
-			if c.Trees == nil {
-				c.Trees = map[string][]cached{}
-			}
-			if c.Packs == nil {
-				c.Packs = map[string]PackRef{}
-			}
+		if gob.NewDecoder(bufio.NewReader(f)).Decode(&m) == nil {
+			c.memory = m
 		}
 		f.Close()
 	}
 	return c, c.openJournal()
 }
 
-func (c *cache) reset() {
-	c.Commit, c.Trees, c.Places, c.Packs = 0, map[string][]cached{}, map[Hash]place{}, map[string]PackRef{}
-}
-
 func (c *cache) openJournal() error {
 	path := filepath.Join(c.dir, "journal")
+	whole := int64(0) // where the last whole line ends
 	if f, err := os.Open(path); err == nil {
-		in := bufio.NewScanner(f)
-		in.Buffer(nil, 64<<20)
-		for in.Scan() {
+		in := bufio.NewReader(f)
+		for {
+			line, err := in.ReadBytes('\n')
 			var p ackedPack
-			if json.Unmarshal(in.Bytes(), &p) != nil {
+			if err != nil || json.Unmarshal(line, &p) != nil {
 				break // cut off by a crash: that pack was not noted
 			}
-			c.acked = append(c.acked, p)
+			if p.Base == c.Commit {
+				c.acked = append(c.acked, p)
+			}
+			whole += int64(len(line))
 		}
 		f.Close()
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the saver's journal: %w", err)
 	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err == nil {
+		// Nothing may follow half a line: it would not be read again.
+		err = f.Truncate(whole)
+	}
+	if err != nil {
+		return fmt.Errorf("open the saver's journal: %w", err)
+	}
 	for _, p := range c.acked {
 		c.place(p)
 	}
-	var err error
-	c.journal, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	return err
+	c.journal = f
+	return nil
+}
+
+// close lets go of the journal's file.
+func (c *cache) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.journal == nil {
+		return nil
+	}
+	return c.journal.Close()
 }
 
 func (c *cache) place(p ackedPack) {
@@ -127,7 +139,7 @@ func (c *cache) has(h Hash) bool {
 func (c *cache) acknowledged(ref PackRef, index []indexEntry) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p := ackedPack{ref, index}
+	p := ackedPack{c.Commit, ref, index}
 	c.acked = append(c.acked, p)
 	c.place(p)
 	if c.journal == nil {
@@ -157,39 +169,57 @@ func (c *cache) uncommitted() []string {
 	return keys
 }
 
-// refs lists the packs that hold the chunks, sorted.
-func (c *cache) refs(chunks func(yield func(Hash))) ([]PackRef, error) {
+// replace makes a commit that was read from the bucket the one that the cache
+// describes. keep: the journal still holds.
+func (c *cache) replace(m memory, keep bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	need := map[string]bool{}
-	var missing error
-	chunks(func(h Hash) {
-		p, ok := c.Places[h]
-		if !ok {
-			missing = fmt.Errorf("chunk %s was never sent", h)
-			return
-		}
-		need[p.Pack] = true
-	})
-	var out []PackRef
-	for key := range need {
-		out = append(out, c.Packs[key])
+	c.memory = m
+	if !keep {
+		c.acked = nil
 	}
-	slices.SortFunc(out, func(a, b PackRef) int {
-		if a.Key < b.Key {
-			return -1
+	for _, p := range c.acked {
+		c.place(p)
+	}
+}
+
+// forget treats packs as gone, because a prune lists them. True if any was known.
+func (c *cache) forget(victims []string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	gone := map[string]bool{}
+	for _, v := range victims {
+		if _, ok := c.Packs[v]; ok {
+			gone[v] = true
+			delete(c.Packs, v)
 		}
-		return 1
-	})
-	return out, missing
+	}
+	if len(gone) == 0 {
+		return false
+	}
+	for h, p := range c.Places {
+		if gone[p.Pack] {
+			delete(c.Places, h)
+		}
+	}
+	var rest []ackedPack
+	for _, p := range c.acked {
+		if !gone[p.Ref.Key] {
+			rest = append(rest, p)
+		}
+	}
+	c.acked = rest
+	// What lay in them must be read again to be sent again.
+	c.Trees = map[string][]cached{}
+	return true
 }
 
 // committed makes a commit the one that the cache describes. Only its packs stay
 // known: what an older commit alone needs may be pruned.
-func (c *cache) committed(number int, trees map[string][]cached, packs []PackRef) error {
+func (c *cache) committed(m memory, packs []PackRef) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	keep := map[string]PackRef{}
+	keep := make(map[string]PackRef, len(packs))
 	for _, p := range packs {
 		keep[p.Key] = p
 	}
@@ -198,16 +228,17 @@ func (c *cache) committed(number int, trees map[string][]cached, packs []PackRef
 			delete(c.Places, h)
 		}
 	}
-	c.Commit, c.Trees, c.Packs, c.loaded, c.acked = number, trees, keep, true, nil
+	m.Places, m.Packs = c.Places, keep
+	c.memory, c.acked = m, nil
 	if c.journal == nil {
 		return nil
 	}
-	if err := c.write(); err != nil {
+	// The commit holds the packs now. A crash before this only keeps lines that
+	// do not count any more.
+	if err := errors.Join(c.write(), c.journal.Truncate(0)); err != nil {
 		return fmt.Errorf("write the saver's cache: %w", err)
 	}
-	// The commit holds the packs now; a crash before this only keeps names of
-	// packs that are committed anyway.
-	return c.journal.Truncate(0)
+	return nil
 }
 
 func (c *cache) write() error {
@@ -217,12 +248,7 @@ func (c *cache) write() error {
 	}
 	defer os.Remove(f.Name())
 	w := bufio.NewWriterSize(f, 1<<20)
-	err = gob.NewEncoder(w).Encode(struct {
-		Commit int
-		Trees  map[string][]cached
-		Places map[Hash]place
-		Packs  map[string]PackRef
-	}{c.Commit, c.Trees, c.Places, c.Packs})
+	err = gob.NewEncoder(w).Encode(c.memory)
 	if err := errors.Join(err, w.Flush(), f.Close()); err != nil {
 		return err
 	}

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -29,13 +26,13 @@ const (
 	// restTries is how often a tree that does not rest is looked at before it is
 	// frozen.
 	restTries = 3
-	// mixedTries is how often one file of a mixed commit is read until it rests.
-	mixedTries = 5
-	// racy is how old a timestamp must be to tell the next change: file systems
-	// count in ticks of some milliseconds.
-	racy = 50 * time.Millisecond
+	// racy is how old a timestamp must be to tell the next change. Kernels stamp
+	// with a clock that moves every 1 to 10 ms.
+	racy = 20 * time.Millisecond
 	// manyWarnings are too many to name.
 	manyWarnings = 10
+	// readersMost read at once; each may hold a pack while uploads are slow.
+	readersMost = 8
 )
 
 // cached is the capture as the cache remembers it.
@@ -45,52 +42,81 @@ func (c capture) cached() map[string][]cached {
 	for name, t := range c.trees {
 		cs := make([]cached, len(t))
 		for i, n := range t {
-			cs[i] = cached{n.store(), n.stat.MTime < safe && n.stat.CTime < safe}
+			cs[i] = cached{entryAlias(n.entry), n.stat, !n.dirty && n.stat.MTime < safe && n.stat.CTime < safe}
 		}
 		out[name] = cs
 	}
 	return out
 }
 
-// chunks remembers what was read of a file with a given look.
-type readMemo struct {
+// memo remembers files as they were read.
+type memo struct {
+	known map[string]map[string]cached // the newest commit's, by root and path
+
 	mu sync.Mutex
-	m  map[string]node // root and path: as it was read
+	m  map[string]node // root and path
 }
 
-// capture reads what changed until nothing changed while it was read.
+func (s *Saver) newMemo() *memo {
+	m := &memo{known: map[string]map[string]cached{}, m: map[string]node{}}
+	for name, cs := range s.cache.Trees {
+		m.known[name] = byPath(cs)
+	}
+	return m
+}
+
+func (m *memo) put(key string, n node) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.m[key] = n
+}
+
+func (m *memo) get(key string) (node, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, ok := m.m[key]
+	return n, ok
+}
+
+// capture reads what changed until nothing changed while it was read. Then every
+// file was, from the end of the first walk to the start of the second, what was
+// read of it: the tree at that moment.
 func (s *Saver) capture(ctx context.Context, p *packer, r SaveRequest) (capture, error) {
-	memo := &readMemo{m: map[string]node{}}
-	trees, walked, skipped, err := s.walkAll()
+	memo := s.newMemo()
+	trees, walked, skipped, err := s.walkAll(ctx)
 	if err != nil {
 		return capture{}, err
 	}
 	warnings := skippedWarning(skipped)
 	for range restTries {
-		if err := s.readChanged(ctx, p, trees, memo); err != nil {
+		if err := s.readChanged(ctx, p, trees, walked, memo); err != nil {
 			return capture{}, err
 		}
-		again, at, _, err := s.walkAll()
+		again, at, _, err := s.walkAll(ctx)
 		if err != nil {
 			return capture{}, err
 		}
-		if sameTrees(trees, again) && s.fill(trees, memo) && s.stillThere(ctx, p, trees) {
+		if sameTrees(trees, again) && fill(trees, memo) && s.stillThere(ctx, p, trees) {
 			return capture{trees: trees, clean: true, at: s.wall(at), warnings: warnings, walked: walked}, nil
 		}
 		trees, walked = again, at
 	}
+	var pause time.Duration
 	if s.o.Freezer != nil && s.o.MaxPause > 0 && !r.Stopped {
-		cap, err := s.frozen(ctx, p, memo)
+		c, err := s.frozen(ctx, p, memo)
 		if err == nil {
-			cap.warnings = append(warnings, cap.warnings...)
-			return cap, nil
+			c.warnings = warnings
+			return c, nil
 		}
 		if ctx.Err() != nil {
 			return capture{}, ctx.Err()
 		}
 		s.o.Logger.Debug("no clean view within the pause", "err", err)
+		pause = c.pause
 	}
-	return s.mixed(ctx, p, memo, warnings)
+	c, err := s.mixed(ctx, p, memo, warnings)
+	c.pause = pause
+	return c, err
 }
 
 // wall turns a moment of this process's clock into the options' clock.
@@ -104,12 +130,12 @@ func skippedWarning(skipped []string) []string {
 	return []string{fmt.Sprintf("%d sockets, devices or pipes are not saved: %q", len(skipped), named)}
 }
 
-func (s *Saver) walkAll() (map[string][]node, time.Time, []string, error) {
+func (s *Saver) walkAll(ctx context.Context) (map[string][]node, time.Time, []string, error) {
 	at := time.Now()
 	trees := map[string][]node{}
 	var skipped []string
-	for name, dir := range s.o.Roots {
-		t, err := walk(dir)
+	for _, name := range sortedNames(s.o.Roots) {
+		t, err := walk(ctx, s.o.Roots[name])
 		if err != nil {
 			return nil, at, nil, err
 		}
@@ -128,270 +154,119 @@ func sameTrees(a, b map[string][]node) bool {
 	return true
 }
 
-// readChanged reads the files that neither the cache nor the memo knows as they
-// look now.
-func (s *Saver) readChanged(ctx context.Context, p *packer, trees map[string][]node, memo *readMemo) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(2, runtime.NumCPU()))
+// changed is a file that must be read.
+type changed struct {
+	key, path string
+	kind      kind
+	node      node
+}
+
+// toRead lists the files that neither the cache nor the memo knows as they look
+// now, and notes those that the cache knows.
+func (s *Saver) toRead(trees map[string][]node, memo *memo) []changed {
+	var out []changed
 	for name, t := range trees {
 		dir := s.o.Roots[name]
-		known := byPath(s.cache.Trees[name])
-		always := onTmpfs(dir)
-		for i := range t {
-			n := t[i]
+		k := kindOf(dir)
+		known := memo.known[name]
+		for _, n := range t {
 			if n.Type != typeFile {
 				continue
 			}
 			key := name + "/" + n.Path
-			memo.mu.Lock()
-			got, ok := memo.m[key]
-			memo.mu.Unlock()
-			if ok && got.stat == n.stat {
-				continue
-			}
-			if old, ok := known[n.Path]; ok && old.Trusted && !always && old.Node.Stat == n.stat && old.Node.Entry.Type == typeFile {
-				n.Chunks = old.Node.Entry.Chunks
-				memo.put(key, n)
-				continue
-			}
-			g.Go(func() error {
-				got, err := readFile(ctx, fullPath(dir, n.Path), n, p.add)
-				if errors.Is(err, errVanished) {
-					return nil // the walk after tells
+			if !k.always {
+				if got, ok := memo.get(key); ok && got.stat == n.stat {
+					continue
 				}
-				if err == nil {
-					memo.put(key, got)
+				if old, ok := known[n.Path]; ok && old.Trusted && old.Stat == n.stat && old.Entry.Type == typeFile {
+					n.Chunks = old.Entry.Chunks
+					memo.put(key, n)
+					continue
 				}
-				return err
-			})
+			}
+			out = append(out, changed{key, fullPath(dir, n.Path), k, n})
 		}
+	}
+	return out
+}
+
+// readChanged reads what must be read.
+func (s *Saver) readChanged(ctx context.Context, p *packer, trees map[string][]node, walked time.Time, memo *memo) error {
+	files := s.toRead(trees, memo)
+	if err := waitOutTick(ctx, files, walked); err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(min(readersMost, max(2, runtime.NumCPU())))
+	for _, c := range files {
+		g.Go(func() error {
+			got, err := readFile(gctx, p, c.kind, c.path, c.node)
+			if errors.Is(err, errVanished) {
+				return nil // the walk after tells
+			}
+			if err == nil {
+				memo.put(c.key, got)
+			}
+			return err
+		})
 	}
 	return g.Wait()
 }
 
-func (m *readMemo) put(key string, n node) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.m[key] = n
+// waitOutTick waits until the clock that stamps files has moved on since the
+// newest stamp: a change from then on has another stamp, and so is seen by the
+// walk after. Stamps of the future (a clock set back) are not waited for longer.
+func waitOutTick(ctx context.Context, files []changed, walked time.Time) error {
+	newest := int64(0)
+	for _, c := range files {
+		newest = max(newest, c.node.stat.CTime)
+	}
+	wait := min(racy, time.Duration(newest+int64(racy)-time.Now().UnixNano()))
+	if wait <= 0 || newest < walked.Add(-2*racy).UnixNano() {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(wait):
+		return nil
+	}
 }
 
 // fill gives every file its chunks; false if one was not read as it looks.
-func (s *Saver) fill(trees map[string][]node, memo *readMemo) bool {
+func fill(trees map[string][]node, memo *memo) bool {
 	for name, t := range trees {
 		for i := range t {
 			if t[i].Type != typeFile {
 				continue
 			}
-			got, ok := memo.m[name+"/"+t[i].Path]
+			got, ok := memo.get(name + "/" + t[i].Path)
 			if !ok || got.stat != t[i].stat {
 				return false
 			}
-			t[i].Chunks = got.Chunks
+			t[i].Chunks, t[i].dirty = got.Chunks, got.dirty
 		}
 	}
 	return true
 }
 
-// stillThere reads files on tmpfs once more: stores through a mapping leave no
-// trace in their timestamps.
+// stillThere reads files once more where stores through a mapping leave no trace
+// in their timestamps.
 func (s *Saver) stillThere(ctx context.Context, p *packer, trees map[string][]node) bool {
 	for name, t := range trees {
-		if !onTmpfs(s.o.Roots[name]) {
+		k := kindOf(s.o.Roots[name])
+		if !k.always {
 			continue
 		}
 		for _, n := range t {
 			if n.Type != typeFile {
 				continue
 			}
-			got, err := readFile(ctx, fullPath(s.o.Roots[name], n.Path), n, p.add)
+			got, err := readFile(ctx, p, k, fullPath(s.o.Roots[name], n.Path), n)
 			if err != nil || !slices.Equal(got.Chunks, n.Chunks) {
 				return false
 			}
 		}
 	}
 	return true
-}
-
-// readFile hashes a file. The node that it returns has the look of before the
-// reading; whether that still holds, the walk after tells.
-func readFile(ctx context.Context, path string, n node, add func([]byte) Hash) (node, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return n, errVanished
-	}
-	if err != nil {
-		return n, fmt.Errorf("read a file to save: %w", err)
-	}
-	defer f.Close()
-	writeBack(f)
-	n.Chunks = make([]Hash, 0, (n.Size+ChunkSize-1)/ChunkSize)
-	buf := make([]byte, ChunkSize)
-	begin, end, more := nextData(f, 0, n.Size)
-	for off := int64(0); off < n.Size; off += ChunkSize {
-		if ctx.Err() != nil {
-			return n, ctx.Err()
-		}
-		size := min(ChunkSize, n.Size-off)
-		for more && end <= off {
-			begin, end, more = nextData(f, end, n.Size)
-		}
-		if !more || begin >= off+size {
-			n.Chunks = append(n.Chunks, Hash{})
-			continue
-		}
-		if _, err := io.ReadFull(io.NewSectionReader(f, off, size), buf[:size]); err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				return n, errVanished // it shrank
-			}
-			return n, fmt.Errorf("read a file to save: %w", err)
-		}
-		n.Chunks = append(n.Chunks, add(buf[:size]))
-	}
-	return n, nil
-}
-
-// frozen stops the job for at most MaxPause and copies what changed since it was
-// read; hashing and sending come after.
-func (s *Saver) frozen(ctx context.Context, p *packer, memo *readMemo) (capture, error) {
-	if err := s.o.Freezer.Freeze(ctx); err != nil {
-		return capture{}, fmt.Errorf("freeze: %w", err)
-	}
-	began := time.Now()
-	limit := began.Add(s.o.MaxPause * 8 / 10)
-	copies, trees, walked, err := s.copyChanged(ctx, memo, limit)
-	thaw := s.o.Freezer.Thaw(context.WithoutCancel(ctx))
-	pause := time.Since(began)
-	if err != nil {
-		return capture{}, err
-	}
-	if thaw != nil {
-		return capture{}, fmt.Errorf("the freeze ended too early: %w", thaw)
-	}
-	for key, c := range copies {
-		n := c.node
-		n.Chunks = n.Chunks[:0]
-		for off := int64(0); off < n.Size; off += ChunkSize {
-			piece := c.data[off:min(n.Size, off+ChunkSize)]
-			n.Chunks = append(n.Chunks, p.add(piece))
-		}
-		memo.put(key, n)
-	}
-	if !s.fill(trees, memo) {
-		return capture{}, errors.New("a file was not captured")
-	}
-	return capture{trees: trees, clean: true, at: s.wall(began), pause: pause, walked: walked}, nil
-}
-
-type fileCopy struct {
-	node node
-	data []byte
-}
-
-// copyMost bounds the memory of a frozen copy.
-const copyMost = 512 << 20
-
-func (s *Saver) copyChanged(ctx context.Context, memo *readMemo, limit time.Time) (map[string]fileCopy, map[string][]node, time.Time, error) {
-	trees, walked, _, err := s.walkAll()
-	if err != nil {
-		return nil, nil, walked, err
-	}
-	copies := map[string]fileCopy{}
-	var total int64
-	for name, t := range trees {
-		always := onTmpfs(s.o.Roots[name])
-		for _, n := range t {
-			key := name + "/" + n.Path
-			if got, ok := memo.m[key]; n.Type != typeFile || ok && got.stat == n.stat && !always {
-				continue
-			}
-			if total += n.Size; total > copyMost || time.Now().After(limit) || ctx.Err() != nil {
-				return nil, nil, walked, errors.New("too much changes at once for the pause")
-			}
-			b, err := os.ReadFile(fullPath(s.o.Roots[name], n.Path))
-			if err != nil || int64(len(b)) != n.Size {
-				return nil, nil, walked, errors.Join(errors.New("a file changed while frozen"), err)
-			}
-			copies[key] = fileCopy{n, b}
-		}
-	}
-	if time.Now().After(limit) {
-		return nil, nil, walked, errors.New("the pause is too short for the copy")
-	}
-	return copies, trees, walked, nil
-}
-
-// mixed reads each file until it rests by itself: every file is consistent, the
-// set may not be.
-func (s *Saver) mixed(ctx context.Context, p *packer, memo *readMemo, warnings []string) (capture, error) {
-	trees, walked, _, err := s.walkAll()
-	if err != nil {
-		return capture{}, err
-	}
-	at := s.wall(walked)
-	for name, t := range trees {
-		kept := t[:0]
-		for _, n := range t {
-			if n.Type == typeFile {
-				got, ok, err := s.restOne(ctx, p, name, n, memo)
-				if err != nil {
-					return capture{}, err
-				}
-				if !ok {
-					warnings = append(warnings, fmt.Sprintf("%s never rested; it is saved as it was read", n.Path))
-				}
-				if got.Type == "" {
-					continue // gone
-				}
-				n = got
-			}
-			kept = append(kept, n)
-		}
-		trees[name] = withTargets(kept)
-	}
-	if len(warnings) > manyWarnings {
-		warnings = append(warnings[:manyWarnings], fmt.Sprintf("and %d more", len(warnings)-manyWarnings))
-	}
-	return capture{trees: trees, at: at, warnings: warnings, walked: walked}, nil
-}
-
-// withTargets drops hard links whose first name went away meanwhile.
-func withTargets(t []node) []node {
-	files := map[string]bool{}
-	for _, n := range t {
-		if n.Type == typeFile {
-			files[n.Path] = true
-		}
-	}
-	return slices.DeleteFunc(t, func(n node) bool { return n.Type == typeLink && !files[n.Target] })
-}
-
-func (s *Saver) restOne(ctx context.Context, p *packer, name string, n node, memo *readMemo) (node, bool, error) {
-	path := fullPath(s.o.Roots[name], n.Path)
-	if got, ok := memo.m[name+"/"+n.Path]; ok && got.stat == n.stat {
-		n.Chunks = got.Chunks
-		return n, true, nil
-	}
-	var last node
-	for range mixedTries {
-		now, err := look(path, n.Path)
-		if errors.Is(err, errVanished) || err == nil && now.Type != typeFile {
-			return node{}, true, nil
-		}
-		if err != nil {
-			return node{}, false, err
-		}
-		got, err := readFile(ctx, path, now, p.add)
-		if errors.Is(err, errVanished) {
-			continue
-		}
-		if err != nil {
-			return node{}, false, err
-		}
-		last = got
-		after, err := look(path, n.Path)
-		if err == nil && after.stat == got.stat {
-			return got, true, nil
-		}
-	}
-	return last, false, nil
 }

@@ -1,125 +1,87 @@
 package checkpoint
 
 import (
-	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"sync"
-	"time"
-
-	"github.com/cenkalti/backoff/v5"
-	"golang.org/x/sync/errgroup"
-
-	"anycloud/shared/bucket"
 )
 
-const packPrefix = "packs/"
+// A pack is chunks one behind the other, then its index, then its foot:
+//
+//	index  per chunk: hash (32 bytes), length (4), coding (4; 0: as it is)
+//	foot   number of chunks (4), 4 zero bytes, "ACPACK01"
+//
+// Numbers are big endian. The index of a pack can be found from its end, so a
+// bucket can be read without its log.
+const (
+	packPrefix = "packs/"
+	packMagic  = "ACPACK01"
+	recordSize = 40
+	footSize   = 16
+	// indexMost and packMost bound what is read of an index and of the chunks
+	// before it, in bytes.
+	indexMost = 64 << 20
+	packMost  = 256 << 20
+)
 
-// place is where a chunk lies.
-type place struct {
-	Pack   string
-	Offset int64
-	Length int64
+// indexEntry places a chunk in its pack.
+type indexEntry struct {
+	Hash   Hash  `json:"h"`
+	Offset int64 `json:"o"`
+	Length int64 `json:"l"`
 }
 
-// packer collects chunks into packs and sends those that are full, some at once.
-type packer struct {
-	s     *Saver
-	group *errgroup.Group
-	ctx   context.Context
-
-	mu      sync.Mutex
-	buf     []byte
-	index   []indexEntry
-	pending map[Hash]bool // in buf or on its way
-	sent    int64
-	took    time.Duration
-}
-
-func (s *Saver) newPacker(ctx context.Context) *packer {
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(s.o.Parallel)
-	return &packer{s: s, group: g, ctx: ctx, pending: map[Hash]bool{}}
-}
-
-// add puts a chunk into the current pack unless the bucket has it.
-func (p *packer) add(b []byte) Hash {
-	h := hashOf(b)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.pending[h] || p.s.cache.has(h) {
-		return h
-	}
-	p.pending[h] = true
-	p.index = append(p.index, indexEntry{h, int64(len(p.buf)), int64(len(b))})
-	p.buf = append(p.buf, b...)
-	if len(p.buf) >= PackSize {
-		p.send()
-	}
-	return h
-}
-
-// send hands the current pack to an uploader; called with the lock held.
-func (p *packer) send() {
-	if len(p.index) == 0 {
-		return
-	}
-	buf, index := p.buf, p.index
-	p.buf, p.index = make([]byte, 0, PackSize+ChunkSize), nil
-	p.group.Go(func() error { return p.upload(buf, index) })
-}
-
-// flush sends what is left and waits for all of it.
-func (p *packer) flush() error {
-	p.mu.Lock()
-	p.send()
-	p.mu.Unlock()
-	return p.group.Wait()
-}
-
-// upload sends one pack: its chunks, then its index. A pack has a name that was
-// never used, so a repeated try meets only itself.
-func (p *packer) upload(buf []byte, index []indexEntry) error {
+// newPackKey is a name that was never used: of this attempt, with 64 random bits.
+func newPackKey(attempt int) string {
 	var raw [8]byte
 	rand.Read(raw[:]) //nolint:errcheck // never fails
-	ib, err := json.Marshal(index)
-	if err != nil {
-		return err
-	}
-	ref := PackRef{Key: fmt.Sprintf("%s%06d-%s", packPrefix, p.s.o.Attempt, hex.EncodeToString(raw[:])), Index: int64(len(buf))}
-	buf = append(buf, ib...)
-	ref.Size = int64(len(buf))
-	began := time.Now()
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval = 100 * time.Millisecond
-	_, err = backoff.Retry(p.ctx, func() (struct{}, error) {
-		err := p.s.o.Objects.PutIfAbsent(p.ctx, ref.Key, buf)
-		switch {
-		case errors.Is(err, bucket.ErrExists):
-			err = nil // the answer of our own earlier try was lost
-		case errors.Is(err, bucket.ErrNotFound), errors.Is(err, bucket.ErrFull), errors.Is(err, bucket.ErrDenied):
-			err = backoff.Permanent(err)
-		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(b), backoff.WithMaxElapsedTime(uploadFor))
-	if err != nil {
-		var permanent *backoff.PermanentError
-		if errors.As(err, &permanent) {
-			err = permanent.Err
-		}
-		return fmt.Errorf("send pack: %w", err)
-	}
-	p.mu.Lock()
-	p.sent += ref.Size
-	p.took += time.Since(began)
-	p.mu.Unlock()
-	// Acknowledged: a saver that is killed from here on does not send it again.
-	return p.s.cache.acknowledged(ref, index)
+	return fmt.Sprintf("%s%06d-%s", packPrefix, attempt, hex.EncodeToString(raw[:]))
 }
 
-// uploadFor bounds the tries of one pack; the save fails then, and the next one
-// goes on with the packs that were acknowledged.
-const uploadFor = 2 * time.Minute
+// appendIndex closes a pack.
+func appendIndex(b []byte, index []indexEntry) []byte {
+	for i := range index {
+		b = append(b, index[i].Hash[:]...)
+		b = binary.BigEndian.AppendUint32(b, uint32(index[i].Length))
+		b = binary.BigEndian.AppendUint32(b, 0)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(len(index)))
+	b = append(b, 0, 0, 0, 0)
+	return append(b, packMagic...)
+}
+
+// decodeIndex reads the end of a pack whose chunks take dataSize bytes.
+func decodeIndex(b []byte, dataSize int64) ([]indexEntry, error) {
+	bad := func(what string) ([]indexEntry, error) {
+		return nil, fmt.Errorf("%w: index of a pack: %s", ErrDamaged, what)
+	}
+	if len(b) < footSize || string(b[len(b)-8:]) != packMagic {
+		return bad("it has no foot")
+	}
+	foot := b[len(b)-footSize:]
+	b = b[:len(b)-footSize]
+	n := binary.BigEndian.Uint32(foot)
+	if uint64(n)*recordSize != uint64(len(b)) {
+		return bad("its number is another")
+	}
+	index := make([]indexEntry, n)
+	var offset int64
+	for i := range index {
+		r := b[i*recordSize:]
+		e := &index[i]
+		copy(e.Hash[:], r)
+		e.Offset, e.Length = offset, int64(binary.BigEndian.Uint32(r[32:]))
+		if coding := binary.BigEndian.Uint32(r[36:]); coding != 0 {
+			return nil, fmt.Errorf("coding %d of a chunk: %w", coding, ErrNewer)
+		}
+		if e.Length > blobMost {
+			return bad("a chunk is too long")
+		}
+		offset += e.Length
+	}
+	if offset != dataSize {
+		return bad("its lengths do not add up")
+	}
+	return index, nil
+}

@@ -11,84 +11,51 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"anycloud/shared/bucket"
-	"anycloud/shared/checkpoint/wal"
 )
 
-// commit is an entry with its root.
-type commit struct {
-	entry wal.Entry
-	root  Root
-}
-
-func openRoot(e wal.Entry) (commit, error) {
-	var probe struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(e.Commit, &probe); err != nil {
-		return commit{}, fmt.Errorf("%w: commit %d: %v", ErrDamaged, e.Number, err)
-	}
-	if probe.Version > Version {
-		return commit{}, ErrNewer
-	}
-	c := commit{entry: e}
-	if err := json.Unmarshal(e.Commit, &c.root); err != nil {
-		return commit{}, fmt.Errorf("%w: commit %d: %v", ErrDamaged, e.Number, err)
-	}
-	return c, nil
-}
-
-// history reads the log's commits, newest first, until enough says stop. Packs
-// that a later prune lists are gone, whether deleted yet or not.
-func history(ctx context.Context, l *wal.Log, enough func(commit) bool) (cs []commit, pruned map[string]bool, err error) {
-	head, err := l.Head(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	pruned = map[string]bool{}
-	for n := head; n > 0; n-- {
-		e, err := l.Read(ctx, n)
-		if err != nil {
-			return nil, nil, err
-		}
-		switch e.Kind {
-		case wal.KindPrune:
-			for _, v := range e.Victims {
-				pruned[v] = true
-			}
-		case wal.KindCommit:
-			c, err := openRoot(e)
-			if err != nil {
-				return nil, nil, err
-			}
-			cs = append(cs, c)
-			if enough(c) {
-				return cs, pruned, nil
-			}
-		}
-	}
-	return cs, pruned, nil
-}
-
-// store reads chunks of commits, and proves what is missing.
+// chunkStore reads what commits are made of, and proves what is missing.
 type chunkStore struct {
 	objects bucket.Objects
 	mu      sync.Mutex
 	places  map[Hash]place
 }
 
-// readBack bounds one object's index, in bytes.
-const indexMost = 64 << 20
+// indexesAtOnce are read of packs.
+const indexesAtOnce = 16
+
+// packsOf lists all packs of a commit.
+func packsOf(ctx context.Context, objects bucket.Objects, r Root) ([]PackRef, error) {
+	t := r.Table
+	b, err := getVerified(ctx, objects, t.Pack.Key, t.Offset, t.Length, t.Hash)
+	if err != nil {
+		return nil, fmt.Errorf("table of packs: %w", err)
+	}
+	var packs []PackRef
+	if err := json.Unmarshal(b, &packs); err != nil {
+		return nil, fmt.Errorf("%w: table of packs: %v", ErrDamaged, err)
+	}
+	for _, p := range packs {
+		if err := p.check(); err != nil {
+			return nil, err
+		}
+	}
+	return append(packs, t.Pack), nil
+}
 
 // openPacks reads the packs' indexes.
 func openPacks(ctx context.Context, objects bucket.Objects, packs []PackRef) (*chunkStore, error) {
 	s := &chunkStore{objects: objects, places: map[Hash]place{}}
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(16)
+	g.SetLimit(indexesAtOnce)
 	for _, p := range packs {
 		g.Go(func() error {
-			index, err := readIndex(gctx, objects, p)
+			b, err := getRange(gctx, objects, p.Key, p.Index, p.Size-p.Index)
 			if err != nil {
 				return err
+			}
+			index, err := decodeIndex(b, p.Index)
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.Key, err)
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -101,37 +68,32 @@ func openPacks(ctx context.Context, objects bucket.Objects, packs []PackRef) (*c
 	return s, g.Wait()
 }
 
-func readIndex(ctx context.Context, objects bucket.Objects, p PackRef) ([]indexEntry, error) {
-	if p.Index < 0 || p.Size < p.Index || p.Size-p.Index > indexMost {
-		return nil, fmt.Errorf("%w: pack %s: sizes make no sense", ErrDamaged, p.Key)
-	}
-	b, err := getRange(ctx, objects, p.Key, p.Index, p.Size-p.Index)
-	if err != nil {
-		return nil, err
-	}
-	var index []indexEntry
-	if err := json.Unmarshal(b, &index); err != nil {
-		return nil, fmt.Errorf("%w: index of pack %s: %v", ErrDamaged, p.Key, err)
-	}
-	for _, e := range index {
-		if e.Offset < 0 || e.Length < 0 || e.Offset+e.Length > p.Index {
-			return nil, fmt.Errorf("%w: index of pack %s leads outside", ErrDamaged, p.Key)
+// getVerified reads a piece and holds it against its hash. Other bytes are read
+// once more before they are proof: the way here may have changed them.
+func getVerified(ctx context.Context, objects bucket.Objects, key string, offset, length int64, h Hash) ([]byte, error) {
+	for range 2 {
+		b, err := getRange(ctx, objects, key, offset, length)
+		if err != nil || hashOf(b) == h {
+			return b, err
 		}
 	}
-	return index, nil
+	return nil, fmt.Errorf("%w: %s in %s holds other bytes", ErrDamaged, h, key)
 }
 
-// getRange reads exactly length bytes. A missing object is proven missing by a
-// fresh listing; then it is ErrDamaged.
+// getRange reads exactly length bytes. That an object is missing or too short is
+// proven by a fresh listing; then it is ErrDamaged. Every other error says
+// nothing about the object.
 func getRange(ctx context.Context, objects bucket.Objects, key string, offset, length int64) ([]byte, error) {
 	r, err := objects.Get(ctx, key, offset, length)
 	if errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrNoBucket) {
-		page, _, lerr := objects.List(ctx, key, "", 1)
-		if lerr != nil {
+		size, there, lerr := objectSize(ctx, objects, key)
+		switch {
+		case lerr != nil:
 			return nil, lerr
-		}
-		if len(page) == 0 || page[0].Key != key {
+		case !there:
 			return nil, fmt.Errorf("%w: %s is missing", ErrDamaged, key)
+		default:
+			return nil, fmt.Errorf("read %s: listed with %d bytes, and not found", key, size)
 		}
 	}
 	if err != nil {
@@ -141,8 +103,7 @@ func getRange(ctx context.Context, objects bucket.Objects, key string, offset, l
 	b := make([]byte, length)
 	if _, err := io.ReadFull(r, b); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-			page, _, lerr := objects.List(ctx, key, "", 1)
-			if lerr == nil && len(page) == 1 && page[0].Key == key && page[0].Size < offset+length {
+			if size, there, lerr := objectSize(ctx, objects, key); lerr == nil && there && size < offset+length {
 				return nil, fmt.Errorf("%w: %s is cut short", ErrDamaged, key)
 			}
 		}
@@ -151,7 +112,27 @@ func getRange(ctx context.Context, objects bucket.Objects, key string, offset, l
 	return b, nil
 }
 
-// chunks reads several chunks, neighbours in one request, and verifies each.
+// objectSize lists one object.
+func objectSize(ctx context.Context, objects bucket.Objects, key string) (int64, bool, error) {
+	page, _, err := objects.List(ctx, key, "", 1)
+	if err != nil {
+		return 0, false, fmt.Errorf("list %s: %w", key, err)
+	}
+	if len(page) == 0 || page[0].Key != key {
+		return 0, false, nil
+	}
+	return page[0].Size, true, nil
+}
+
+// blob reads one piece.
+func (s *chunkStore) blob(ctx context.Context, h Hash) ([]byte, error) {
+	var out []byte
+	err := s.chunks(ctx, []Hash{h}, func(_ int, b []byte) error { out = b; return nil })
+	return out, err
+}
+
+// chunks reads several chunks, neighbours in one request, and verifies each. A
+// hole is taken as nil.
 func (s *chunkStore) chunks(ctx context.Context, hs []Hash, take func(i int, b []byte) error) error {
 	for i := 0; i < len(hs); {
 		if hs[i] == (Hash{}) {
@@ -179,88 +160,95 @@ func (s *chunkStore) chunks(ctx context.Context, hs []Hash, take func(i int, b [
 			return err
 		}
 		for ; i < j; i++ {
-			n := s.places[hs[i]].Length
-			if hashOf(b[:n]) != hs[i] {
-				return fmt.Errorf("%w: chunk %s in %s holds other bytes", ErrDamaged, hs[i], at.Pack)
+			p := s.places[hs[i]]
+			piece := b[:p.Length]
+			b = b[p.Length:]
+			if hashOf(piece) != hs[i] {
+				if piece, err = getVerified(ctx, s.objects, p.Pack, p.Offset, p.Length, hs[i]); err != nil {
+					return err
+				}
 			}
-			if err := take(i, b[:n]); err != nil {
+			if err := take(i, piece); err != nil {
 				return err
 			}
-			b = b[n:]
 		}
 	}
 	return nil
+}
+
+// hashes gives a file's hashes, stretch by stretch, so that a file of any size
+// costs little memory.
+func (s *chunkStore) hashes(ctx context.Context, e *entry, take func(first int64, hs []Hash) error) error {
+	if e.Lists == nil {
+		return take(0, e.Chunks)
+	}
+	n := chunkCount(e.Size)
+	for i, h := range e.Lists {
+		b, err := s.blob(ctx, h)
+		if err != nil {
+			return err
+		}
+		hs, err := decodeList(b)
+		if err != nil {
+			return err
+		}
+		first := int64(i) * listLength
+		if int64(len(hs)) != min(listLength, n-first) {
+			return fmt.Errorf("%w: %q: size and lists disagree", ErrDamaged, e.Path)
+		}
+		if err := take(first, hs); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fileChunks reads a file: take gets every chunk that is no hole.
+func (s *chunkStore) fileChunks(ctx context.Context, e *entry, take func(offset int64, b []byte) error) error {
+	return s.hashes(ctx, e, func(first int64, hs []Hash) error {
+		return s.chunks(ctx, hs, func(i int, b []byte) error {
+			if b == nil {
+				return nil
+			}
+			offset := (first + int64(i)) * ChunkSize
+			if int64(len(b)) != min(ChunkSize, e.Size-offset) {
+				return fmt.Errorf("%w: %q: a chunk has the wrong length", ErrDamaged, e.Path)
+			}
+			return take(offset, b)
+		})
+	})
 }
 
 // tree reads a commit's tree of one name.
 func (s *chunkStore) tree(ctx context.Context, t Tree) ([]entry, error) {
+	b, err := s.blob(ctx, t.Segments)
+	if err != nil {
+		return nil, err
+	}
+	segs, err := decodeList(b)
+	if err != nil {
+		return nil, err
+	}
 	var es []entry
-	err := s.chunks(ctx, t.Segments, func(_ int, b []byte) error {
+	err = s.chunks(ctx, segs, func(_ int, b []byte) error {
 		var seg []entry
 		if err := json.Unmarshal(b, &seg); err != nil {
 			return fmt.Errorf("%w: tree %s: %v", ErrDamaged, t.Name, err)
 		}
+		for i := range seg {
+			if err := seg[i].check(); err != nil {
+				return err
+			}
+		}
 		es = append(es, seg...)
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	for i := range es {
-		if err := es[i].check(); err != nil {
-			return nil, err
-		}
-	}
-	return es, nil
+	return es, err
 }
 
-// loadNewest makes the cache describe the newest commit, if it does not yet: a
-// saver that begins, or whose cache belongs to an older life, reads the log once.
-func (s *Saver) loadNewest(ctx context.Context) error {
-	if s.cache.loaded && s.cache.Commit > 0 && s.log.Attempt() > 0 && s.cacheIsNewest {
-		return nil
-	}
-	cs, _, err := history(ctx, s.log, func(commit) bool { return true })
-	if err != nil {
-		return err
-	}
-	s.cacheIsNewest = true
-	if len(cs) == 0 {
-		s.cache.mu.Lock()
-		defer s.cache.mu.Unlock()
-		if s.cache.Commit != 0 {
-			s.cache.reset()
-			for _, p := range s.cache.acked {
-				s.cache.place(p)
-			}
-		}
-		s.cache.loaded = true
-		return nil
-	}
-	if cs[0].entry.Number == s.cache.Commit {
-		return nil
-	}
-	packs, err := openPacks(ctx, s.o.Objects, cs[0].root.Packs)
-	if errors.Is(err, ErrDamaged) {
-		packs, err = &chunkStore{places: map[Hash]place{}}, nil // nothing of it is reused
-		cs[0].root.Packs = nil
-	}
-	if err != nil {
-		return err
-	}
-	s.cache.mu.Lock()
-	defer s.cache.mu.Unlock()
-	acked := s.cache.acked
-	s.cache.reset()
-	s.cache.Places = packs.places
-	for _, p := range cs[0].root.Packs {
-		s.cache.Packs[p.Key] = p
-	}
-	for _, p := range acked {
-		s.cache.place(p)
-	}
-	// Without stats nothing counts as unchanged: everything is hashed once, and
-	// what the bucket has is not sent.
-	s.cache.Commit, s.cache.loaded = cs[0].entry.Number, true
-	return nil
+// attachment reads what travels in the commit.
+func (s *chunkStore) attachment(ctx context.Context, r Root) ([]byte, error) {
+	var out []byte
+	err := s.chunks(ctx, r.Attachment, func(_ int, b []byte) error { out = append(out, b...); return nil })
+	return out, err
 }

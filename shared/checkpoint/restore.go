@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -38,7 +39,9 @@ type Restored struct {
 	Fallbacks  []string // commits that could not be restored, and why
 	Files      int64
 	Bytes      int64
-	trees      map[string][]entry
+
+	nonce string
+	trees map[string][]entry
 }
 
 // Restore brings a commit into the directories: the newest clean one, a mixed
@@ -58,7 +61,9 @@ func Restore(ctx context.Context, o RestoreOptions) (Restored, error) {
 		if err == nil || final(err) || ctx.Err() != nil {
 			return got, err
 		}
-		o.Logger.Warn("restore not done; again", "err", err)
+		if !errors.Is(err, errMoved) {
+			o.Logger.Warn("restore not done; again", "err", err)
+		}
 		select {
 		case <-ctx.Done():
 			return Restored{}, errors.Join(ctx.Err(), err)
@@ -80,90 +85,116 @@ type localError struct{ err error }
 func (e *localError) Error() string { return e.err.Error() }
 func (e *localError) Unwrap() error { return e.err }
 
+// errMoved: there are newer entries than those that were looked at; begin again.
+var errMoved = errors.New("the log moved on while it was read")
+
 func restoreOnce(ctx context.Context, l *wal.Log, o RestoreOptions) (Restored, error) {
-	cs, pruned, err := history(ctx, l, func(c commit) bool {
-		return o.At == 0 && c.entry.Attempt < o.FreshFrom || o.At > 0 && c.entry.Number <= o.At
-	})
+	h, err := openHistory(ctx, l)
 	if err != nil {
 		return Restored{}, err
 	}
-	if o.Known > 0 && (len(cs) == 0 || cs[0].entry.Number < o.Known) {
+	head := h.next
+	if head < o.Known {
 		return Restored{}, fmt.Errorf("%w: commit %d", ErrBehind, o.Known)
 	}
-	order, err := candidates(cs, o)
-	if err != nil || len(order) == 0 {
-		return Restored{}, err
-	}
+	// try restores a commit, or says that it is proven damaged.
 	var fallbacks []string
-	for _, c := range order {
-		got, err := restoreCommit(ctx, c, pruned, o)
+	try := func(c commit) (Restored, bool, error) {
+		got, err := restoreCommit(ctx, c, h, o)
 		if err == nil {
-			got.Fallbacks = fallbacks
-			return got, nil
+			got.Fallbacks = append(h.damaged, fallbacks...)
+			return got, true, nil
 		}
 		if !errors.Is(err, ErrDamaged) {
-			return Restored{}, err
+			return Restored{}, false, err
 		}
-		// Proven damaged, or gone. A newer commit may have been made meanwhile
-		// by the writer that pruned this one.
-		head := c.entry.Number
-		if now, herr := l.Head(ctx); herr != nil {
-			return Restored{}, herr
-		} else if o.At == 0 && now > cs[0].entry.Number && head == cs[0].entry.Number {
-			if newer, _, herr := history(ctx, l, func(commit) bool { return true }); herr == nil && len(newer) > 0 && newer[0].entry.Number > head {
-				return restoreOnce(ctx, l, o)
-			}
+		// The writer may have pruned it meanwhile, in favour of a newer one.
+		if now, err := l.Head(ctx); err != nil {
+			return Restored{}, false, err
+		} else if now > head {
+			return Restored{}, false, errMoved
 		}
 		fallbacks = append(fallbacks, fmt.Sprintf("commit %d cannot be restored (%v); going back to the one before", c.entry.Number, err))
 		o.Logger.Warn("commit not restorable", "commit", c.entry.Number, "err", err)
+		return Restored{}, false, nil
 	}
-	return Restored{}, fmt.Errorf("%w: %v", ErrNoRestorable, fallbacks)
-}
-
-// candidates are the commits to try, best first.
-func candidates(cs []commit, o RestoreOptions) ([]commit, error) {
-	if o.At > 0 {
-		for _, c := range cs {
-			if c.entry.Number == o.At {
-				return []commit{c}, nil
-			}
+	var mixed []commit
+	var seen []int
+	for {
+		c, ok, err := h.older(ctx)
+		if err != nil {
+			return Restored{}, err
 		}
-		return nil, fmt.Errorf("%w: there is no commit %d", ErrNoRestorable, o.At)
-	}
-	var clean, mixed, all []commit
-	for _, c := range cs {
-		if c.entry.Attempt < o.FreshFrom {
+		if !ok || c.entry.Attempt < o.FreshFrom {
+			break
+		}
+		seen = append(seen, c.entry.Number)
+		switch {
+		case o.At > 0 && c.entry.Number != o.At:
+			continue
+		case o.At == 0 && !c.root.Clean && !o.AcceptMixed:
+			mixed = append(mixed, c)
 			continue
 		}
-		all = append(all, c)
-		if c.root.Clean {
-			clean = append(clean, c)
-		} else {
-			mixed = append(mixed, c)
+		if got, ok, err := try(c); ok || err != nil {
+			return got, err
 		}
 	}
-	if o.AcceptMixed {
-		return all, nil
+	for _, c := range mixed {
+		if got, ok, err := try(c); ok || err != nil {
+			return got, err
+		}
 	}
-	return append(clean, mixed...), nil
+	switch {
+	case len(fallbacks) > 0:
+		return Restored{}, fmt.Errorf("%w: %s", ErrNoRestorable, strings.Join(fallbacks, "; "))
+	case o.At > 0:
+		return Restored{}, fmt.Errorf("%w: commit %d is not there, or was pruned: those that are there are %v", ErrNoRestorable, o.At, seen)
+	case len(h.damaged) > 0:
+		return Restored{}, fmt.Errorf("%w: %s", ErrNoRestorable, strings.Join(h.damaged, "; "))
+	}
+	return Restored{}, nothingIsRight(ctx, l, o)
 }
 
-func restoreCommit(ctx context.Context, c commit, pruned map[string]bool, o RestoreOptions) (Restored, error) {
+// nothingIsRight refuses to begin from nothing if a commit is known of.
+func nothingIsRight(ctx context.Context, l *wal.Log, o RestoreOptions) error {
+	if o.Known == 0 {
+		return nil
+	}
+	e, err := l.Read(ctx, o.Known)
+	if err != nil {
+		return err
+	}
+	if e.Attempt >= o.FreshFrom {
+		return fmt.Errorf("%w: commit %d is known of, and the log does not lead to it", ErrNoRestorable, o.Known)
+	}
+	return nil
+}
+
+func restoreCommit(ctx context.Context, c commit, h *history, o RestoreOptions) (Restored, error) {
 	got := Restored{
 		Number: c.entry.Number, Attempt: c.entry.Attempt, CapturedAt: c.root.CapturedAt, Clean: c.root.Clean, Exit: c.root.Exit,
-		Attachment: c.root.Attachment, Files: c.root.Files, Bytes: c.root.Bytes, trees: map[string][]entry{},
+		Files: c.root.Files, Bytes: c.root.Bytes, nonce: c.entry.Nonce, trees: map[string][]entry{},
 	}
-	if o.Have != nil && o.Have.Number == got.Number && o.Have.trees != nil {
-		got.trees = o.Have.trees
+	if o.Have != nil && o.Have.Number == got.Number && o.Have.nonce == got.nonce && o.Have.trees != nil {
+		got.trees, got.Attachment = o.Have.trees, o.Have.Attachment
 		return got, nil
 	}
-	for _, p := range c.root.Packs {
-		if pruned[p.Key] {
-			return Restored{}, fmt.Errorf("%w: %s was pruned", ErrDamaged, p.Key)
-		}
+	if err := h.letGo([]PackRef{c.root.Table.Pack}); err != nil {
+		return Restored{}, err
 	}
-	store, err := openPacks(ctx, o.Objects, c.root.Packs)
+	packs, err := packsOf(ctx, o.Objects, c.root)
 	if err != nil {
+		return Restored{}, err
+	}
+	if err := h.letGo(packs); err != nil {
+		return Restored{}, err
+	}
+	store, err := openPacks(ctx, o.Objects, packs)
+	if err != nil {
+		return Restored{}, err
+	}
+	if got.Attachment, err = store.attachment(ctx, c.root); err != nil {
 		return Restored{}, err
 	}
 	for _, t := range c.root.Trees {
@@ -174,19 +205,9 @@ func restoreCommit(ctx context.Context, c commit, pruned map[string]bool, o Rest
 			return Restored{}, err
 		}
 	}
-	w := &builder{ctx: ctx, store: store, total: c.root.Bytes, progress: o.Progress}
-	for name, dir := range o.Into {
-		es, ok := got.trees[name]
-		if !ok {
-			continue
-		}
-		var have []entry
-		if o.Have != nil {
-			have = o.Have.trees[name]
-		}
-		if err := w.build(dir, es, have); err != nil {
-			return Restored{}, err
-		}
+	var have map[string][]entry
+	if o.Have != nil {
+		have = o.Have.trees
 	}
-	return got, nil
+	return got, build(ctx, store, o, got.trees, have, c.root.Bytes)
 }

@@ -2,12 +2,11 @@ package checkpoint
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -46,12 +45,15 @@ const DefaultParallel = 4
 // Saver commits the state of directories, as one attempt. One at a time per
 // StateDir.
 type Saver struct {
-	o   Options
+	o     Options
+	cache *cache
+
+	mu  sync.Mutex // one save, prune or take-over at a time
 	log *wal.Log
-	// cacheIsNewest: the cache was held against the log in this life.
-	cacheIsNewest bool
-	cache         *cache
-	mu            sync.Mutex // one save at a time
+	// settled is the newest entry that the cache takes into account. 0 with
+	// loaded false: the log was not looked at in this life.
+	settled int
+	loaded  bool
 
 	statsMu  sync.Mutex
 	speed    float64       // bytes per second of the last uploads
@@ -83,7 +85,11 @@ func NewSaver(o Options) (*Saver, error) {
 	return &Saver{o: o, log: wal.Open(o.Objects, o.Attempt, wal.Options{Now: o.Now}), cache: c}, nil
 }
 
+// Close lets go of the saver's files; the saver is not used after it.
+func (s *Saver) Close() error { return s.cache.close() }
+
 // TakeOver appends this attempt's fence: nothing of a lower attempt can follow.
+// It may be repeated.
 func (s *Saver) TakeOver(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,24 +117,47 @@ type Result struct {
 	Warnings   []string
 }
 
+// errReused: a prune lists packs that the commit would have reused.
+var errReused = errors.New("packs to be reused were pruned")
+
+// saveTries is how often a save begins again after errReused: each time it
+// knows fewer packs, and none in the end.
+const saveTries = 4
+
 // Save commits what the directories hold at one moment. An error means that no
-// commit is known to exist; what was sent is not sent again.
+// commit is known to exist; what was sent is not sent again. wal.ErrFenced: a
+// newer attempt owns the log, for good. Any other may be tried again.
 func (s *Saver) Save(ctx context.Context, r SaveRequest) (Result, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for try := 1; ; try++ {
+		res, err := s.save(ctx, r)
+		if !errors.Is(err, errReused) || try == saveTries {
+			return res, err
+		}
+	}
+}
+
+func (s *Saver) save(ctx context.Context, r SaveRequest) (Result, error) {
 	began := time.Now()
 	if err := s.loadNewest(ctx); err != nil {
 		return Result{}, err
 	}
+	// Uploads of a save that fails end with it.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	p := s.newPacker(ctx)
-	cap, err := s.capture(ctx, p, r)
+	c, err := s.capture(ctx, p, r)
 	if err != nil {
-		p.group.Wait() //nolint:errcheck // the capture's error is the cause
+		cancel()
+		if sent := p.group.Wait(); sent != nil && !errors.Is(sent, context.Canceled) {
+			err = sent // an upload that failed is why the capture was cancelled
+		}
 		return Result{}, err
 	}
 	s.note(func() { s.walk = time.Since(began) })
-	res := Result{Clean: cap.clean, CapturedAt: cap.at, Pause: cap.pause, Warnings: cap.warnings}
-	for _, t := range cap.trees {
+	res := Result{Number: s.cache.Commit, Clean: c.clean, CapturedAt: c.at, Pause: c.pause, Warnings: c.warnings}
+	for _, t := range c.trees {
 		for i := range t {
 			if t[i].Type == typeFile {
 				res.Files++
@@ -136,99 +165,123 @@ func (s *Saver) Save(ctx context.Context, r SaveRequest) (Result, error) {
 			}
 		}
 	}
-	if !r.Sealed && r.Exit == nil && s.cache.Commit > 0 && s.unchanged(cap) {
-		s.refresh(cap)
-		res.Number = s.cache.Commit
-		return res, p.flush()
+	// A mixed commit of the very same is made again, clean.
+	may := !r.Sealed && r.Exit == nil && s.cache.Commit > 0 && (s.cache.Clean || !c.clean)
+	if may && s.unchanged(c) {
+		s.refresh(c)
+		return res, p.drop()
 	}
-	return s.commit(ctx, p, cap, r, res)
+	tops, chunks, err := s.encodeTrees(c, p)
+	if err != nil {
+		return Result{}, fmt.Errorf("encode the trees: %w", err)
+	}
+	if may && slices.Equal(tops, s.cache.Tops) {
+		s.refresh(c)
+		return res, p.drop()
+	}
+	root := Root{
+		Version: Version, Clean: c.clean, Sealed: r.Sealed, Exit: r.Exit, CapturedAt: c.at.UTC(), Trees: tops, Files: res.Files, Bytes: res.Bytes,
+	}
+	return s.commit(ctx, p, c, root, chunks, res)
+}
+
+// encodeTrees adds the trees, and returns their tops and all chunks that they
+// are made of.
+func (s *Saver) encodeTrees(c capture, p *packer) (tops []Tree, meta []Hash, err error) {
+	add := func(b []byte) Hash {
+		h := p.add(b)
+		meta = append(meta, h)
+		return h
+	}
+	for _, name := range sortedNames(s.o.Roots) {
+		es := make([]entry, len(c.trees[name]))
+		for i, n := range c.trees[name] {
+			es[i] = n.entry
+		}
+		segs, err := segments(es, add)
+		if err != nil {
+			return nil, nil, err
+		}
+		tops = append(tops, Tree{Name: name, Segments: add(encodeList(segs))})
+	}
+	return tops, meta, nil
 }
 
 // commit sends what is missing and appends the entry.
-func (s *Saver) commit(ctx context.Context, p *packer, cap capture, r SaveRequest, res Result) (Result, error) {
-	root := Root{
-		Version: Version, Clean: cap.clean, Sealed: r.Sealed, Exit: r.Exit, CapturedAt: cap.at.UTC(), Files: res.Files, Bytes: res.Bytes,
-	}
-	for _, name := range sortedNames(s.o.Roots) {
-		es := make([]entry, len(cap.trees[name]))
-		for i, n := range cap.trees[name] {
-			es[i] = n.entry
-		}
-		segs, err := segments(es)
-		if err != nil {
-			return Result{}, fmt.Errorf("encode the tree: %w", err)
-		}
-		t := Tree{Name: name, Segments: []Hash{}}
-		for _, b := range segs {
-			t.Segments = append(t.Segments, p.add(b))
-		}
-		root.Trees = append(root.Trees, t)
-	}
+func (s *Saver) commit(ctx context.Context, p *packer, c capture, root Root, meta []Hash, res Result) (Result, error) {
 	uploading := time.Now()
-	if err := p.flush(); err != nil {
-		return Result{}, err
-	}
-	s.note(func() {
-		if p.sent > 0 {
-			s.speed = float64(p.sent) / max(time.Since(uploading), p.took/time.Duration(s.o.Parallel), time.Millisecond).Seconds()
-		}
-		s.sent = p.sent
-	})
-	var err error
-	if root.Packs, err = s.cache.refs(func(yield func(Hash)) { eachChunk(root, cap.trees, yield) }); err != nil {
-		return Result{}, err
-	}
 	if s.o.BeforeAppend != nil {
-		if root.Attachment, err = s.o.BeforeAppend(ctx); err != nil {
+		attachment, err := s.o.BeforeAppend(ctx)
+		if err != nil {
 			return Result{}, fmt.Errorf("before the commit: %w", err)
 		}
+		root.Attachment = p.addAll(attachment, ChunkSize)
+		meta = append(meta, root.Attachment...)
 	}
+	var packs []PackRef
+	var err error
+	if root.Table, packs, err = p.finish(func(yield func(Hash)) { eachChunk(meta, c.trees, yield) }); err != nil {
+		return Result{}, err
+	}
+	sent := p.sent.Load()
+	s.note(func() {
+		took := max(time.Since(uploading), time.Duration(p.took.Load())/time.Duration(s.o.Parallel), time.Millisecond)
+		s.speed, s.sent = float64(sent)/took.Seconds(), sent
+	})
 	body, err := json.Marshal(root)
 	if err != nil {
 		return Result{}, err
 	}
 	appending := time.Now()
-	e, err := s.append(ctx, body)
+	e, err := s.append(ctx, body, packs)
 	if err != nil {
 		return Result{}, err
 	}
 	s.note(func() { s.appended = time.Since(appending) })
-	if err := s.cache.committed(e.Number, cap.cached(), root.Packs); err != nil {
-		// The commit exists; only the next save is slower.
+	m := memory{Commit: e.Number, Nonce: e.Nonce, Clean: root.Clean, Tops: root.Trees, Trees: c.cached()}
+	if err := s.cache.committed(m, packs); err != nil {
+		// The commit exists; only a later life of the saver is slower.
 		s.o.Logger.Warn("saver's cache not written", "err", err)
 	}
-	res.Number, res.Committed, res.SentBytes = e.Number, true, p.sent
+	res.Number, res.Committed, res.SentBytes = e.Number, true, sent
 	return res, nil
 }
 
-// append adds the entry, and looks for it again where the answer was lost.
-func (s *Saver) append(ctx context.Context, body []byte) (wal.Entry, error) {
-	var raw [16]byte
-	rand.Read(raw[:]) //nolint:errcheck // never fails
-	e := wal.Entry{Kind: wal.KindCommit, Commit: body, Nonce: hex.EncodeToString(raw[:])}
-	var err error
-	for try := range 4 {
-		var got wal.Entry
-		if got, err = s.log.Append(ctx, e); err == nil {
-			return got, nil
-		}
-		if errors.Is(err, wal.ErrFenced) || errors.Is(err, bucket.ErrNotFound) || errors.Is(err, bucket.ErrDenied) || errors.Is(err, bucket.ErrFull) {
+// appendTries of an entry whose answer does not come.
+const appendTries = 4
+
+// append adds the commit's entry behind everything that was taken into account.
+// What is found there may be a prune by another process of this attempt: a
+// commit never needs a pack that an entry before it lists as gone.
+func (s *Saver) append(ctx context.Context, body []byte, packs []PackRef) (wal.Entry, error) {
+	e := wal.Entry{Kind: wal.KindCommit, Commit: body, Nonce: wal.NewNonce()}
+	for try := 1; ; {
+		got, mine, err := s.log.AppendAt(ctx, s.settled+1, e)
+		switch {
+		case err == nil:
+			s.settled++
+			if mine {
+				return got, nil
+			}
+			if s.cache.forget(got.Victims) && slices.ContainsFunc(packs, func(p PackRef) bool { return slices.Contains(got.Victims, p.Key) }) {
+				return wal.Entry{}, errReused
+			}
+			continue
+		case errors.Is(err, wal.ErrFenced), errors.Is(err, wal.ErrTooLarge), errors.Is(err, wal.ErrNewer), errors.Is(err, wal.ErrDamaged), hopeless(err), try == appendTries:
 			return wal.Entry{}, err
 		}
 		select {
 		case <-ctx.Done():
 			return wal.Entry{}, err
 		case <-time.After(time.Duration(100<<try) * time.Millisecond):
+			try++
 		}
 	}
-	return wal.Entry{}, err
 }
 
-func eachChunk(root Root, trees map[string][]node, yield func(Hash)) {
-	for _, t := range root.Trees {
-		for _, h := range t.Segments {
-			yield(h)
-		}
+func eachChunk(meta []Hash, trees map[string][]node, yield func(Hash)) {
+	for _, h := range meta {
+		yield(h)
 	}
 	for _, t := range trees {
 		for i := range t {
@@ -242,114 +295,30 @@ func eachChunk(root Root, trees map[string][]node, yield func(Hash)) {
 }
 
 // unchanged says whether the capture is what the newest commit holds.
-func (s *Saver) unchanged(cap capture) bool {
-	for name, t := range cap.trees {
-		old := s.cache.Trees[name]
-		if len(old) != len(t) {
+func (s *Saver) unchanged(c capture) bool {
+	for name, t := range c.trees {
+		old, ok := s.cache.Trees[name]
+		if !ok || len(old) != len(t) {
 			return false
 		}
 		for i := range t {
-			if !sameEntry(t[i].entry, entry(old[i].Node.Entry)) {
+			if !sameEntry(t[i].entry, entry(old[i].Entry)) {
 				return false
 			}
 		}
 	}
-	return true
+	return len(c.trees) == len(s.cache.Trees)
 }
 
-func sameEntry(a, b entry) bool {
-	return a.Path == b.Path && a.Type == b.Type && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.MTime == b.MTime &&
-		a.Size == b.Size && a.Target == b.Target && slices.Equal(a.Chunks, b.Chunks) && sameXAttrs(a.XAttrs, b.XAttrs)
-}
-
-func sameXAttrs(a, b map[string][]byte) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for k, v := range a {
-		if w, ok := b[k]; !ok || string(v) != string(w) {
-			return false
-		}
-	}
-	return true
-}
-
-// refresh notes newer stats of files that turned out to be the same.
-func (s *Saver) refresh(cap capture) {
+// refresh notes newer looks of files that turned out to be the same.
+func (s *Saver) refresh(c capture) {
 	s.cache.mu.Lock()
 	defer s.cache.mu.Unlock()
-	s.cache.Trees = cap.cached()
+	s.cache.Trees = c.cached()
 }
 
 func sortedNames(roots map[string]string) []string {
-	names := make([]string, 0, len(roots))
-	for n := range roots {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	return names
-}
-
-func (s *Saver) note(f func()) {
-	s.statsMu.Lock()
-	defer s.statsMu.Unlock()
-	f()
-}
-
-// Estimate of a last save.
-type Estimate struct {
-	DirtyBytes     int64   // to be sent
-	BytesPerSecond float64 // measured; 0: not yet
-	Walk, Append   time.Duration
-}
-
-// estimateFor is how long an estimate holds: it costs a walk.
-const estimateFor = 250 * time.Millisecond
-
-// Estimate says what a save would cost now, from a look at the files and from
-// the saves before. What a large file's change really sends is taken from those:
-// twice the last save, if that is less than the file.
-func (s *Saver) Estimate() Estimate {
-	s.statsMu.Lock()
-	if time.Since(s.looked) < estimateFor {
-		defer s.statsMu.Unlock()
-		return s.estimate
-	}
-	sent := s.sent
-	s.statsMu.Unlock()
-	var dirty int64
-	for name, dir := range s.o.Roots {
-		t, err := walk(dir)
-		if err != nil {
-			continue
-		}
-		s.cache.mu.Lock()
-		known := byPath(s.cache.Trees[name])
-		s.cache.mu.Unlock()
-		for _, n := range t.nodes {
-			if n.Type == typeFile {
-				if old, ok := known[n.Path]; !ok || old.Node.Stat != n.stat {
-					dirty += n.Size
-				}
-			}
-		}
-	}
-	s.statsMu.Lock()
-	defer s.statsMu.Unlock()
-	if sent > 0 {
-		dirty = min(dirty, 2*sent+1<<20)
-	}
-	s.estimate = Estimate{DirtyBytes: dirty, BytesPerSecond: s.speed, Walk: s.walk, Append: s.appended}
-	s.looked = time.Now()
-	return s.estimate
-}
-
-func byPath(cs []cached) map[string]cached {
-	m := make(map[string]cached, len(cs))
-	for _, c := range cs {
-		m[c.Node.Entry.Path] = c
-	}
-	return m
+	return slices.Sorted(maps.Keys(roots))
 }
 
 // fullPath of a node.

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +24,7 @@ type node struct {
 	entry
 	stat  stat
 	nlink uint64
+	dirty bool // its look cannot tell the next change
 }
 
 // tree is one walk of a directory.
@@ -34,12 +36,18 @@ type tree struct {
 // errVanished: a name went away while it was looked at.
 var errVanished = errors.New("vanished")
 
+// xattrPrefix of the attributes that are saved.
+const xattrPrefix = "user."
+
 // walk looks at everything below dir. Sockets, devices and pipes are left out
 // and named.
-func walk(dir string) (tree, error) {
+func walk(ctx context.Context, dir string) (tree, error) {
 	var t tree
 	links := map[[2]uint64]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) && path != dir {
 				return nil // gone since its directory was read
@@ -126,7 +134,7 @@ func readXAttrs(path string) map[string][]byte {
 	}
 	var out map[string][]byte
 	for _, name := range strings.Split(strings.TrimRight(string(buf[:size]), "\x00"), "\x00") {
-		if !strings.HasPrefix(name, "user.") {
+		if !strings.HasPrefix(name, xattrPrefix) {
 			continue
 		}
 		n, err := unix.Lgetxattr(path, name, nil)
@@ -150,17 +158,35 @@ func sameNode(a, b node) bool {
 	return a.Path == b.Path && a.Type == b.Type && a.stat == b.stat && a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.Target == b.Target
 }
 
-// onTmpfs says whether stores through a mapping may leave no trace in the
-// timestamps: on a file system whose pages are never written back.
-func onTmpfs(dir string) bool {
+// kind of file system that a directory is on, as far as it matters for stores
+// through a mapping.
+type kind struct {
+	always bool // they may leave no trace: pages are never written back (tmpfs)
+	stack  bool // the pages belong to another file (overlayfs): only a sync of the file reaches them
+}
+
+func kindOf(dir string) kind {
 	var st unix.Statfs_t
-	return unix.Statfs(dir, &st) == nil && (st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC)
+	if unix.Statfs(dir, &st) != nil {
+		return kind{}
+	}
+	return kind{
+		always: st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC || st.Type == unix.HUGETLBFS_MAGIC,
+		stack:  st.Type == unix.OVERLAYFS_SUPER_MAGIC,
+	}
 }
 
 // writeBack lets the next store through a mapping move the file's timestamp: a
-// page that is dirty already would take it without a trace.
-func writeBack(f *os.File) {
-	unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER) //nolint:errcheck // where it is not supported, the check after the read has to do
+// page that is dirty already would take it without a trace. Data only: the file
+// need not be durable here.
+func (k kind) writeBack(f *os.File) {
+	switch {
+	case k.always:
+	case k.stack:
+		unix.Fdatasync(int(f.Fd())) //nolint:errcheck // where it is not supported, the check after the read has to do
+	default:
+		unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER) //nolint:errcheck // likewise
+	}
 }
 
 // nextData returns the next stretch of data in a file at or after offset, as

@@ -11,7 +11,8 @@ import (
 // Append adds an entry behind the newest one. The entry's number, attempt, time
 // and (if empty) nonce are filled in. An error other than ErrFenced means that
 // the entry may be in the log or not: repeated with the same nonce, Append finds
-// it if it is, also in another process (which then looks through all of the log).
+// it if it is. So it does in another process, which looks through the whole log,
+// or from e.Number on if that is given.
 func (l *Log) Append(ctx context.Context, e Entry) (Entry, error) {
 	if err := l.check(); err != nil {
 		return Entry{}, err
@@ -22,10 +23,8 @@ func (l *Log) Append(ctx context.Context, e Entry) (Entry, error) {
 		e.Nonce = l.nonce()
 	case e.Nonce == l.trying.nonce:
 		from = l.trying.from
-	case l.trying.nonce == "" || l.head == 0:
-		from = l.head + 1 // perhaps of an earlier process
-	default:
-		from = 1
+	default: // perhaps of an earlier process
+		from = max(1, e.Number)
 	}
 	head, err := l.Head(ctx)
 	if err != nil {
@@ -76,7 +75,9 @@ func (l *Log) AppendAt(ctx context.Context, n int, e Entry) (got Entry, mine boo
 	}
 	err = l.objects.PutIfAbsent(ctx, Key(n), b)
 	if err == nil {
-		l.head = max(l.head, n)
+		if n > l.head {
+			l.head, l.last = n, e
+		}
 		return e, true, nil
 	}
 	if !errors.Is(err, bucket.ErrExists) {
@@ -97,11 +98,8 @@ func (l *Log) Fence(ctx context.Context) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	if head > 0 {
-		e, err := l.Read(ctx, head)
-		if err != nil || e.Attempt == l.attempt {
-			return e, err
-		}
+	if head > 0 && l.last.Attempt == l.attempt {
+		return l.last, nil
 	}
 	return l.Append(ctx, Entry{Kind: KindFence})
 }

@@ -53,7 +53,8 @@ type Log struct {
 	attempt int
 	now     func() time.Time
 	nonce   func() string
-	head    int // newest entry known to exist
+	head    int   // newest entry known to exist
+	last    Entry // that entry
 	fenced  bool
 	trying  trying
 }
@@ -101,7 +102,9 @@ func (l *Log) Known() int { return l.head }
 
 // see holds every entry read against the attempt.
 func (l *Log) see(e Entry) error {
-	l.head = max(l.head, e.Number)
+	if e.Number >= l.head {
+		l.head, l.last = e.Number, e
+	}
 	if l.attempt > 0 && e.Attempt > l.attempt {
 		l.fenced = true
 	}
@@ -117,6 +120,9 @@ func (l *Log) check() error {
 
 // Read returns one entry. bucket.ErrNotFound if there is none of that number.
 func (l *Log) Read(ctx context.Context, n int) (Entry, error) {
+	if n > 0 && n == l.last.Number {
+		return l.last, l.check() // entries never change
+	}
 	e, err := l.fetch(ctx, n)
 	if err != nil {
 		return Entry{}, err
@@ -166,7 +172,11 @@ func (l *Log) Head(ctx context.Context) (int, error) {
 			break
 		}
 	}
-	if head > l.head {
+	switch {
+	case head <= l.head:
+	case l.attempt == 0:
+		l.head = head // a reader is not fenced
+	default:
 		// Attempts never go down along the log, so the newest entry tells. The
 		// head moves only with it read: a fence behind a failed read would be
 		// passed over for ever.
