@@ -39,8 +39,14 @@ func (e *engine) Restore(ctx context.Context, r checkpoint.RestoreOptions) (chec
 	r.Objects, r.Attempt, r.Into, r.Have, r.Logger = e.o.Objects, e.o.Attempt, e.o.Roots, e.have, e.o.Logger
 	e.have = nil // until it is whole, the directories may hold anything
 	got, err := checkpoint.Restore(ctx, r)
-	if err == nil && got.Number > 0 {
+	if err != nil {
+		return got, err
+	}
+	if got.Number > 0 {
 		e.have = &got
 	}
-	return got, err
+	if got.Damaged > 0 {
+		return got, e.Distrust(got.Damaged)
+	}
+	return got, nil
 }

@@ -23,6 +23,9 @@ type memory struct {
 	Trees  map[string][]cached
 	Places map[Hash]place
 	Packs  map[string]PackRef
+	// Distrusted is the newest commit that was proven damaged; nothing of it or
+	// of one before it is reused.
+	Distrusted int
 }
 
 // cached is a file of the newest commit, and how it looked when it was read.
@@ -174,6 +177,7 @@ func (c *cache) uncommitted() []string {
 func (c *cache) replace(m memory, keep bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	m.Distrusted = c.Distrusted
 	c.memory = m
 	if !keep {
 		c.acked = nil
@@ -181,6 +185,20 @@ func (c *cache) replace(m memory, keep bool) {
 	for _, p := range c.acked {
 		c.place(p)
 	}
+}
+
+// distrust notes that a commit is damaged, for this life of the saver and others.
+func (c *cache) distrust(number int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if number <= c.Distrusted {
+		return nil
+	}
+	c.Distrusted = number
+	if c.dir == "" {
+		return nil
+	}
+	return c.write()
 }
 
 // forget treats packs as gone, because a prune lists them. True if any was known.
@@ -228,7 +246,7 @@ func (c *cache) committed(m memory, packs []PackRef) error {
 			delete(c.Places, h)
 		}
 	}
-	m.Places, m.Packs = c.Places, keep
+	m.Places, m.Packs, m.Distrusted = c.Places, keep, c.Distrusted
 	c.memory, c.acked = m, nil
 	if c.journal == nil {
 		return nil

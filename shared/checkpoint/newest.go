@@ -3,9 +3,23 @@ package checkpoint
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"anycloud/shared/checkpoint/wal"
 )
+
+// Distrust tells the saver that a restore proved a commit damaged: nothing of it
+// is reused, so that the next commit is whole. It is called before the first
+// Save; the StateDir keeps it.
+func (s *Saver) Distrust(number int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.cache.distrust(number); err != nil {
+		return fmt.Errorf("note that commit %d is damaged: %w", number, err)
+	}
+	s.loaded = false
+	return nil
+}
 
 // loadNewest makes the cache describe the newest commit. A saver does it once:
 // from then on it knows all entries up to s.settled, and sees those behind it
@@ -35,6 +49,8 @@ func (s *Saver) loadNewest(ctx context.Context) error {
 	switch {
 	case newest == nil:
 		s.cache.replace(newMemory(), s.cache.Commit == 0)
+	case newest.Number <= s.cache.Distrusted:
+		s.cache.replace(newMemory(), false)
 	case newest.Number != s.cache.Commit || newest.Nonce != s.cache.Nonce:
 		m, err := s.remember(ctx, *newest)
 		if err != nil {

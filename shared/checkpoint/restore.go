@@ -37,6 +37,7 @@ type Restored struct {
 	Exit       *Exit
 	Attachment []byte
 	Fallbacks  []string // commits that could not be restored, and why
+	Damaged    int      // the newest of them: for Saver.Distrust
 	Files      int64
 	Bytes      int64
 
@@ -99,10 +100,11 @@ func restoreOnce(ctx context.Context, l *wal.Log, o RestoreOptions) (Restored, e
 	}
 	// try restores a commit, or says that it is proven damaged.
 	var fallbacks []string
+	damaged := 0
 	try := func(c commit) (Restored, bool, error) {
 		got, err := restoreCommit(ctx, c, h, o)
 		if err == nil {
-			got.Fallbacks = append(h.damaged, fallbacks...)
+			got.Fallbacks, got.Damaged = append(h.damaged, fallbacks...), damaged
 			return got, true, nil
 		}
 		if !errors.Is(err, ErrDamaged) {
@@ -114,6 +116,7 @@ func restoreOnce(ctx context.Context, l *wal.Log, o RestoreOptions) (Restored, e
 		} else if now > head {
 			return Restored{}, false, errMoved
 		}
+		damaged = max(damaged, c.entry.Number)
 		fallbacks = append(fallbacks, fmt.Sprintf("commit %d cannot be restored (%v); going back to the one before", c.entry.Number, err))
 		o.Logger.Warn("commit not restorable", "commit", c.entry.Number, "err", err)
 		return Restored{}, false, nil

@@ -46,16 +46,16 @@ func describe(t testing.TB, dir string) string {
 			} else {
 				first[st.Ino] = rel
 			}
-			var value [100]byte
-			if n, err := unix.Lgetxattr(path, "user.note", value[:]); err == nil {
-				line += fmt.Sprintf(" note %q", value[:n])
-			}
 		case fi.Mode()&fs.ModeSymlink != 0:
 			to, err := os.Readlink(path)
 			if err != nil {
 				return err
 			}
 			line += fmt.Sprintf(" -> %q", to)
+		}
+		var value [100]byte
+		if n, err := unix.Lgetxattr(path, "user.note", value[:]); err == nil {
+			line += fmt.Sprintf(" note %q", value[:n])
 		}
 		lines = append(lines, line)
 		return nil

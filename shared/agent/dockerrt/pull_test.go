@@ -1,6 +1,7 @@
 package dockerrt_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"context"
@@ -12,10 +13,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	goruntime "runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/client"
 
@@ -37,8 +40,22 @@ func digest(b []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
+// newLayer is one that no engine has yet: what is there is not downloaded.
+func newLayer(t *testing.T) []byte {
+	b := make([]byte, 1<<20)
+	rand.Read(b)
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	if err := w.WriteHeader(&tar.Header{Name: "noise", Mode: 0o644, Size: int64(len(b))}); err != nil {
+		t.Fatal(err)
+	}
+	w.Write(b)
+	w.Close()
+	return out.Bytes()
+}
+
 func newRegistry(t *testing.T) (*fakeRegistry, string) {
-	layer := busybox(t)
+	layer := newLayer(t)
 	var zipped bytes.Buffer
 	w := gzip.NewWriter(&zipped)
 	w.Write(layer)
@@ -85,7 +102,13 @@ func (r *fakeRegistry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		says(http.StatusNotFound, "NAME_UNKNOWN")
 	case kind == "blobs" && r.blobs[ref] != nil:
 		w.Header().Set("Content-Length", strconv.Itoa(len(r.blobs[ref])))
-		w.Write(r.blobs[ref])
+		// As slow as a network: an engine that has it all at once tells only that
+		// it is done.
+		for piece := range slices.Chunk(r.blobs[ref], max(1, len(r.blobs[ref])/8)) {
+			w.Write(piece)
+			w.(http.Flusher).Flush()
+			time.Sleep(50 * time.Millisecond)
+		}
 	case kind == "manifests" && (ref == "v1" || ref == digest(r.manifest)):
 		w.Header().Set("Content-Type", "application/vnd.docker.distribution.manifest.v2+json")
 		w.Header().Set("Docker-Content-Digest", digest(r.manifest))
