@@ -4,16 +4,16 @@
 // docs/checkpoint-format.md has the format and the arguments. The log of
 // commits, and the fence, are package wal.
 //
-//	format.go     roots, tree entries, packs: what is stored
-//	walk_linux.go what a directory holds, and whether it changed
-//	pack.go       chunks on their way into packs
-//	cache.go      what a saver remembers: the last commit, packs acknowledged
-//	save.go       Save: one point in time
-//	capture.go    reading files, and telling whether they rested
-//	freeze.go     what is read while the job is frozen
-//	reader.go     opening commits
-//	restore.go    Restore: which commit, and what if it is damaged
-//	build.go      from a tree to files
-//	prune.go      Prune
-//	verify.go     List, Verify
+//	root.go, tree.go        what a commit is made of
+//	pack.go                 what a pack is
+//	packer.go               chunks on their way into packs, and to the bucket
+//	cache.go, newest.go     what a saver remembers: the last commit, packs acknowledged
+//	save.go                 Save
+//	capture.go, read.go     one point in time: reading, and telling whether it rested
+//	freeze.go, mixed.go     what to do about a tree that never rests
+//	walk_linux.go           what a directory holds, and how it looks
+//	estimate.go             what a save would cost now
+//	restore.go, history.go  Restore: which commit, and what if it is damaged
+//	reader.go, build.go     from packs to files
+//	prune.go, verify.go     Prune; List and Verify
 package checkpoint
