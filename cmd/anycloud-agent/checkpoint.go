@@ -45,7 +45,9 @@ func saveCommand(show shower) *cobra.Command {
 			if attempt < 0 || freeze < 0 {
 				return &exitError{2, fmt.Errorf("--attempt and --freeze cannot be negative")}
 			}
-			r, err := agent.SaveOnce(cmd.Context(), args[0], args[1], attempt, freeze, pause)
+			progress, done := progressBar("saving")
+			r, err := agent.SaveOnce(cmd.Context(), args[0], args[1], attempt, freeze, pause, progress)
+			done()
 			if err != nil {
 				return err
 			}
@@ -81,7 +83,7 @@ func restoreCommand(show shower) *cobra.Command {
 			if at < 0 {
 				return &exitError{2, fmt.Errorf("--at must be a commit's number")}
 			}
-			progress, done := progressBar()
+			progress, done := progressBar("restoring")
 			r, err := agent.RestoreOnce(cmd.Context(), args[0], args[1], at, progress)
 			done()
 			if err != nil {
@@ -103,13 +105,13 @@ func restoreCommand(show shower) *cobra.Command {
 	return cmd
 }
 
-// progressBar shows bytes restored, to people only.
-func progressBar() (func(done, total int64), func()) {
+// progressBar shows bytes done, to people only.
+func progressBar(what string) (func(done, total int64), func()) {
 	if !term.IsTerminal(int(os.Stderr.Fd())) {
 		return nil, func() {}
 	}
 	p := mpb.New(mpb.WithOutput(os.Stderr), mpb.WithWidth(60))
-	bar := p.AddBar(0, mpb.PrependDecorators(decor.Name("restoring ")), mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f")), mpb.BarRemoveOnComplete())
+	bar := p.AddBar(0, mpb.PrependDecorators(decor.Name(what+" ")), mpb.AppendDecorators(decor.CountersKibiByte("% .1f / % .1f")), mpb.BarRemoveOnComplete())
 	return func(done, total int64) {
 			bar.SetTotal(total, false)
 			bar.SetCurrent(done)

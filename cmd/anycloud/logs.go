@@ -24,7 +24,9 @@ func (a *app) logsCommand() *cobra.Command {
 				return err
 			}
 			if follow {
-				err := c.FollowLogs(ctx, args[0], q, a.printLine)
+				shown := a.lines()
+				err := c.FollowLogs(ctx, args[0], q, shown.take)
+				shown.close()
 				if ctx.Err() != nil {
 					return &exitError{code: exitInterrupted}
 				}

@@ -110,7 +110,9 @@ func (a *app) showOffers(r api.SubmitReply) error {
 
 // follow streams the log to the end of the job and then answers as wait does.
 func (a *app) follow(ctx context.Context, c *api.Client, id string) error {
-	err := c.FollowLogs(ctx, id, api.LogQuery{}, a.printLine)
+	shown := a.lines()
+	err := c.FollowLogs(ctx, id, api.LogQuery{}, shown.take)
+	shown.close()
 	if ctx.Err() != nil {
 		a.note("\njob %s goes on: anycloud logs -f %s shows it, anycloud cancel %s ends it", id, id, id)
 		return &exitError{code: exitInterrupted}

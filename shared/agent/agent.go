@@ -176,7 +176,7 @@ func (a *agent) change() {
 func (a *agent) say(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	a.Logger.Info(text)
-	a.ship.say(text)
+	a.ship.say(text, nil)
 }
 
 // pause waits; false if the agent is to end.

@@ -143,6 +143,7 @@ func (t *tending) stop(ctx context.Context, e ending) error {
 // lastCommit tries until the deadline, or for a while without one. What cannot
 // be saved in time is lost, and the newest commit before it stays the truth.
 func (t *tending) lastCommit(ctx context.Context, ask checkpoint.SaveRequest, deadline time.Time) error {
+	ask.Progress = t.progress(ofSave)
 	began := t.Now()
 	until := deadline
 	if until.IsZero() {

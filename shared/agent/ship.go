@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"anycloud/shared/api"
 	"anycloud/shared/bucket"
 )
 
@@ -52,6 +53,8 @@ type logLine struct {
 	Stream  string    `json:"stream"`
 	Text    string    `json:"text"`
 	Partial bool      `json:"partial,omitempty"`
+
+	Progress *api.Progress `json:"progress,omitempty"`
 }
 
 const (
@@ -77,10 +80,10 @@ func newShipper(a *agent) *shipper {
 }
 
 // say queues a line of the agent's own.
-func (s *shipper) say(text string) {
+func (s *shipper) say(text string, progress *api.Progress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.own = append(s.own, logLine{Time: s.a.Now().UTC(), Stream: ownStream, Text: text})
+	s.own = append(s.own, logLine{Time: s.a.Now().UTC(), Stream: ownStream, Text: text, Progress: progress})
 }
 
 func (s *shipper) loop(ctx context.Context) error {

@@ -153,14 +153,9 @@ func (a *agent) pull(ctx context.Context) error {
 	if !strings.HasPrefix(a.claim.Spec.Image, "exec:") {
 		a.say("getting image %s", a.claim.Spec.Image)
 	}
-	last := time.Now()
+	tell := a.progress(ofImage)
 	for tries := 0; ; tries++ {
-		err := a.run.Pull(ctx, a.containerSpec(), func(done, total int64, note string) {
-			if time.Since(last) > 5*time.Second {
-				last = time.Now()
-				a.say("image: %s of %s %s", humanize.IBytes(uint64(done)), humanize.IBytes(uint64(total)), note)
-			}
-		})
+		err := a.run.Pull(ctx, a.containerSpec(), func(done, total int64, _ string) { tell(done, total) })
 		if err == nil {
 			a.fact(func(r *api.Report) { r.Phases.ImageReady = a.Now() })
 			return nil
@@ -262,7 +257,7 @@ func (a *agent) prefetch(ctx context.Context, engine Engine) error {
 
 func (a *agent) restoreAsk() checkpoint.RestoreOptions {
 	o, _, _ := a.look()
-	return checkpoint.RestoreOptions{FreshFrom: o.FreshFrom, Known: o.NewestCommit, AcceptMixed: a.claim.Spec.AcceptMixed}
+	return checkpoint.RestoreOptions{FreshFrom: o.FreshFrom, Known: o.NewestCommit, AcceptMixed: a.claim.Spec.AcceptMixed, Progress: a.progress(ofRestore)}
 }
 
 // takeOver makes the log ours and restores its newest commit. What is refused or

@@ -104,6 +104,16 @@ type LogLine struct {
 	Text    string    `json:"text"`              // invalid UTF-8 is replaced
 	Partial bool      `json:"partial,omitempty"` // the line goes on in the next one
 	Cursor  string    `json:"cursor"`
+	// Progress of something long, which the text says too; of the agent's own
+	// lines only.
+	Progress *Progress `json:"progress,omitempty"`
+}
+
+// Progress of getting an image, restoring or saving.
+type Progress struct {
+	What  string `json:"what"`  // image, restore, save
+	Done  int64  `json:"done"`  // bytes
+	Total int64  `json:"total"` // bytes; may grow
 }
 
 // SubmitReply answers POST /v1/jobs.

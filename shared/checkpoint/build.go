@@ -19,7 +19,7 @@ import (
 type builder struct {
 	ctx      context.Context
 	store    *chunkStore
-	progress func(n int64) // called with the bytes of each file that is done
+	progress func(n int64) // called with the bytes that are done
 	dir      string        // the target
 	temp     string        // where it is built
 	es       []entry
@@ -178,16 +178,19 @@ func (b *builder) file(ctx context.Context, root *os.Root, e *entry) error {
 	if err := f.Truncate(e.Size); err != nil {
 		return buildError(e, err)
 	}
+	left := e.Size
 	err = b.store.fileChunks(ctx, e, func(offset int64, p []byte) error {
 		if _, err := f.WriteAt(p, offset); err != nil {
 			return buildError(e, err)
 		}
+		left -= int64(len(p))
+		b.progress(int64(len(p)))
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	b.progress(e.Size)
+	b.progress(left) // its holes
 	return nil
 }
 

@@ -196,6 +196,9 @@ func (s *Saver) readChanged(ctx context.Context, p *packer, trees map[string][]n
 	if err := waitOutTick(ctx, files, walked); err != nil {
 		return err
 	}
+	for _, c := range files {
+		p.toRead.Add(c.node.Size)
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(min(readersMost, max(2, runtime.NumCPU())))
 	for _, c := range files {

@@ -34,6 +34,9 @@ type packer struct {
 	sent  atomic.Int64 // bytes
 	took  atomic.Int64 // ns spent in uploads, together
 
+	progress     func(done, total int64) // of reading, in bytes; may be nil
+	read, toRead atomic.Int64
+
 	mu    sync.Mutex
 	cur   *openPack
 	packs map[string]PackRef // those that are closed
@@ -52,6 +55,13 @@ func (s *Saver) newPacker(ctx context.Context) *packer {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(s.o.Parallel)
 	return &packer{s: s, group: g, ctx: ctx, packs: map[string]PackRef{}, mine: map[Hash]string{}}
+}
+
+// looked notes that n bytes of files were read.
+func (p *packer) looked(n int64) {
+	if done := p.read.Add(n); p.progress != nil {
+		p.progress(done, max(done, p.toRead.Load()))
+	}
 }
 
 // add puts a chunk into the current pack unless the bucket has it.

@@ -48,6 +48,7 @@ func readUpTo(ctx context.Context, p *packer, k kind, path string, n node, short
 			if more {
 				to = begin / ChunkSize * ChunkSize
 			}
+			p.looked(min(to, n.Size) - off)
 			for ; off < to; off += ChunkSize {
 				n.Chunks = append(n.Chunks, Hash{})
 			}
@@ -69,6 +70,7 @@ func readUpTo(ctx context.Context, p *packer, k kind, path string, n node, short
 			size, n.Size = int64(got), off+int64(got)
 		}
 		n.Chunks = append(n.Chunks, p.addData(buf[:size])...)
+		p.looked(size)
 		off += size
 	}
 	return n, nil

@@ -102,6 +102,9 @@ type SaveRequest struct {
 	Stopped bool  // nothing writes any more: no freeze is needed
 	Sealed  bool  // the last commit of this attempt: made even if nothing changed
 	Exit    *Exit // the container ended by itself: likewise
+	// Progress is called with the bytes of files read so far, and to be read; by
+	// several goroutines. May be nil.
+	Progress func(done, total int64)
 }
 
 // Result of a save.
@@ -147,6 +150,7 @@ func (s *Saver) save(ctx context.Context, r SaveRequest) (Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	p := s.newPacker(ctx)
+	p.progress = r.Progress
 	c, err := s.capture(ctx, p, r)
 	if err != nil {
 		cancel()

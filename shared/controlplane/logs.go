@@ -62,6 +62,8 @@ type storedLine struct {
 	Stream  string    `json:"stream"`
 	Text    string    `json:"text"`
 	Partial bool      `json:"partial"`
+
+	Progress *api.Progress `json:"progress"`
 }
 
 // Logs reads a page of a job's lines, attempt by attempt.
@@ -136,7 +138,7 @@ func (c *ControlPlane) attemptLines(ctx context.Context, id string, attempt int,
 					continue
 				}
 				at[attempt] = l.Seq
-				if take(api.LogLine{Attempt: attempt, Time: l.Time, Stream: l.Stream, Text: strings.ToValidUTF8(l.Text, "\uFFFD"), Partial: l.Partial}) {
+				if take(api.LogLine{Attempt: attempt, Time: l.Time, Stream: l.Stream, Text: strings.ToValidUTF8(l.Text, "\uFFFD"), Partial: l.Partial, Progress: l.Progress}) {
 					return true, nil
 				}
 			}

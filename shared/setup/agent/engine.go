@@ -13,7 +13,7 @@ import (
 
 // SaveOnce saves a directory into a bucket as an attempt; attempt 0 goes on as
 // the newest one in the log, or begins with 1.
-func SaveOnce(ctx context.Context, dir, url string, attempt int, freeze int, pause time.Duration) (checkpoint.Result, error) {
+func SaveOnce(ctx context.Context, dir, url string, attempt int, freeze int, pause time.Duration, progress func(done, total int64)) (checkpoint.Result, error) {
 	if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
 		return checkpoint.Result{}, fmt.Errorf("%s is no directory: name the one to save", dir)
 	}
@@ -39,7 +39,7 @@ func SaveOnce(ctx context.Context, dir, url string, attempt int, freeze int, pau
 	if err != nil {
 		return checkpoint.Result{}, err
 	}
-	return s.Save(ctx, checkpoint.SaveRequest{})
+	return s.Save(ctx, checkpoint.SaveRequest{Progress: progress})
 }
 
 // RestoreOnce restores a commit (0: the newest) into a directory.
