@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/pflag"
 	"sigs.k8s.io/yaml"
 
@@ -110,13 +109,13 @@ func (j *jobFlags) spec(getenv func(string) string, args []string) (job.Spec, []
 			given[field] = true
 		}
 	}
-	size := func(flag, field, text string, to *int64) {
+	size := func(flag, field, text string, to *job.Size) {
 		take(flag, field, func() {
-			n, perr := humanize.ParseBytes(text)
+			n, perr := job.ParseSize(text)
 			if perr != nil && err == nil {
-				err = usagef("--%s %q is no size: write for example 16GiB", flag, text)
+				err = usagef("--%s: %v", flag, perr)
 			}
-			*to = int64(n)
+			*to = n
 		})
 	}
 	take("spot", "spot", func() { s.Spot = j.spot })
@@ -129,7 +128,7 @@ func (j *jobFlags) spec(getenv func(string) string, args []string) (job.Spec, []
 	size("memory", "memory", j.memory, &s.Memory)
 	size("disk", "disk", j.disk, &s.Disk)
 	take("arch", "arch", func() { s.Arch = j.arch })
-	take("cloud", "clouds", func() { s.Clouds = j.clouds })
+	take("cloud", "cloud", func() { s.Clouds = j.clouds })
 	take("region", "region", func() { s.Region = j.region })
 	take("zone", "zone", func() { s.Zone = j.zone })
 	take("checkpoint-interval", "checkpoint_interval", func() { s.CheckpointInterval = j.interval.d })

@@ -426,7 +426,7 @@ func (a *agent) containerSpec() runtime.Spec {
 	s, c := a.claim.Spec, a.claim
 	spec := runtime.Spec{
 		JobID: c.JobID, Attempt: c.Attempt, VMID: a.VMID, Image: s.Image, Command: s.Command, Env: s.Env, Workdir: s.Workdir,
-		ShmSize: s.ShmSize, GPUs: c.GPUs, CPUs: s.CPUs, Memory: s.Memory, Labels: map[string]string{"anycloud.stack": c.Stack},
+		ShmSize: int64(s.ShmSize), GPUs: c.GPUs, CPUs: s.CPUs, Memory: int64(s.Memory), Labels: map[string]string{"anycloud.stack": c.Stack},
 		Mounts: []runtime.Mount{
 			{Source: a.dir(outputRoot), Target: runtime.OutputDir, Env: map[string]string{"ANYCLOUD_OUTPUT_DIR": ""}},
 			{Source: a.dir("run"), Target: runtime.RunDir, Env: map[string]string{"ANYCLOUD_NOTICE_FILE": noticeFile, "ANYCLOUD_SOCKET": socketFile}},

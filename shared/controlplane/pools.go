@@ -93,7 +93,7 @@ func cloudName(j *job.Job, def string) string {
 // machineOf is the machine that a spec asks for. GPU counts are resolved at
 // submit.
 func machineOf(s job.Spec) job.Machine {
-	m := job.Machine{VMType: s.VMType, CPUs: s.CPUs, Memory: s.Memory, Disk: s.Disk, Arch: s.Arch}
+	m := job.Machine{VMType: s.VMType, CPUs: s.CPUs, Memory: int64(s.Memory), Disk: int64(s.Disk), Arch: s.Arch}
 	if s.GPU != "" {
 		name, n, _ := strings.Cut(s.GPU, ":")
 		m.GPU, m.GPUs = name, 1

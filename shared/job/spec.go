@@ -70,15 +70,15 @@ type Spec struct {
 	Spot    bool              `json:"spot,omitempty"`
 	Env     map[string]string `json:"env,omitempty"` // values are never echoed
 	Workdir string            `json:"workdir,omitempty"`
-	ShmSize int64             `json:"shm_size,omitempty"` // bytes
+	ShmSize Size              `json:"shm_size,omitempty"`
 
 	GPU    string   `json:"gpu,omitempty"` // "a100:4"; "all" is resolved at submit
 	VMType string   `json:"vm_type,omitempty"`
 	CPUs   float64  `json:"cpus,omitempty"`
-	Memory int64    `json:"memory,omitempty"` // bytes
-	Disk   int64    `json:"disk,omitempty"`   // bytes
+	Memory Size     `json:"memory,omitempty"`
+	Disk   Size     `json:"disk,omitempty"`
 	Arch   string   `json:"arch,omitempty"`
-	Clouds []string `json:"clouds,omitempty"`
+	Clouds []string `json:"cloud,omitempty"`
 	Region []string `json:"region,omitempty"`
 	Zone   []string `json:"zone,omitempty"`
 
