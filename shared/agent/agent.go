@@ -36,6 +36,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"anycloud/shared/agent/bucketsync"
 	"anycloud/shared/agent/runtime"
 	"anycloud/shared/api"
 	"anycloud/shared/bucket"
@@ -84,6 +85,7 @@ type agent struct {
 	saves  chan saveAsk
 	ship   *shipper
 	access *access
+	mirror *bucketsync.Mirror // nil: the job has no output bucket
 
 	factMu  sync.Mutex // facts reach the disk in their order
 	mu      sync.Mutex
@@ -128,6 +130,9 @@ func Run(ctx context.Context, o Options) error {
 		a.Logger.Debug("thaw", "err", err)
 	}
 	a.access = newAccess(a)
+	if err := a.openMirror(); err != nil {
+		return err
+	}
 	a.ship = newShipper(a)
 	err = a.live(ctx)
 	if errors.Is(err, ErrPowerOff) {

@@ -36,6 +36,10 @@ func (c *ControlPlane) recoverOnce(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("recover job %s: %w", id, err)
 	}
+	if l := j.LimitDue(c.Now()); l != nil {
+		_, err := c.apply(ctx, j, always(job.LimitReached{Reason: l.Reason, Message: l.Message}))
+		return err
+	}
 	terr := c.terminateDue(ctx, j)
 	switch j.State {
 	case job.Pending, job.Recovering:

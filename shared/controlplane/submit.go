@@ -43,6 +43,7 @@ func (c *ControlPlane) Submit(ctx context.Context, r api.SubmitRequest, key stri
 		return api.SubmitReply{}, fmt.Errorf("find placements: %w", err)
 	}
 	// Other errors of a look at the offers do not refuse a job: it waits.
+	spec = countGPUs(spec, offers)
 	if r.DryRun {
 		return api.SubmitReply{Job: c.view(job.New(id, c.Stack, spec, c.bucketFor(id, spec), c.Now())), Offers: offers}, nil
 	}
@@ -65,6 +66,16 @@ func (c *ControlPlane) Submit(ctx context.Context, r api.SubmitRequest, key stri
 	}
 	c.publish(ctx, j)
 	return api.SubmitReply{Job: c.view(j)}, nil
+}
+
+// countGPUs makes a number of "all": every GPU of the machine that would be taken
+// now. It never changes afterwards, whatever machines come later.
+func countGPUs(s job.Spec, offers []job.Placement) job.Spec {
+	name, ok := strings.CutSuffix(s.GPU, ":all")
+	if ok && len(offers) > 0 && offers[0].GPUs > 0 {
+		s.GPU = fmt.Sprintf("%s:%d", name, offers[0].GPUs)
+	}
+	return s
 }
 
 // claimKey binds the key to an id, once, and returns the id that it is bound to.

@@ -131,7 +131,9 @@ func (c *Cloud) place(r cloud.LaunchRequest, f Faults) (job.Placement, error) {
 	if f.Quota > 0 && len(live) >= f.Quota {
 		return none, &cloud.Refusal{Class: cloud.ErrQuota, Pools: slices.Clone(r.Candidates), Message: fmt.Sprintf("%d VMs live, no more are allowed", len(live))}
 	}
-	i := slices.IndexFunc(r.Candidates, func(p job.Placement) bool { return !slices.Contains(f.NoCapacity, p.Zone) })
+	i := slices.IndexFunc(r.Candidates, func(p job.Placement) bool {
+		return !slices.Contains(f.NoCapacity, p.Zone) && !(f.NoSpot && p.Spot)
+	})
 	full := func(message string) error {
 		return &cloud.Refusal{Class: cloud.ErrCapacity, Pools: slices.Clone(r.Candidates), Message: message}
 	}
