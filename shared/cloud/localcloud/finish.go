@@ -38,22 +38,34 @@ func (c *Cloud) hold(id string) *sync.Mutex {
 // finishSoon brings a VM that is over to its end in the background. Every look
 // at such a VM calls it, so a failed try is repeated for as long as anybody
 // asks.
-func (c *Cloud) finishSoon(id string) {
+func (c *Cloud) finishSoon(id string) { c.soon(id, "vm not ended yet", c.finish) }
+
+// startSoon starts a VM that should have been started, likewise.
+func (c *Cloud) startSoon(id string) {
+	c.soon(id, "vm not started yet", func(id string) error {
+		ctx, cancel := context.WithTimeout(c.running, startWithin)
+		defer cancel()
+		return c.start(ctx, id)
+	})
+}
+
+// soon does one thing at a time with a VM, and pauses after a failure.
+func (c *Cloud) soon(id, failed string, do func(id string) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.ending[id] || time.Since(c.failed[id]) < retryFinish {
+	if c.closed || c.working[id] || time.Since(c.failed[id]) < retryFinish {
 		return
 	}
-	c.ending[id] = true
+	c.working[id] = true
 	c.wg.Go(func() {
-		err := c.finish(id)
+		err := do(id)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		delete(c.ending, id)
+		delete(c.working, id)
 		delete(c.failed, id)
 		if err != nil {
 			c.failed[id] = time.Now()
-			c.o.Log.Error("vm not ended yet", "vm", id, "error", err)
+			c.o.Log.Error(failed, "vm", id, "error", err)
 		}
 	})
 }

@@ -99,7 +99,7 @@ type Cloud struct {
 
 	mu      sync.Mutex
 	busy    map[string]*sync.Mutex // one start or finish of a VM at a time
-	ending  map[string]bool        // a finish is under way
+	working map[string]bool        // a start or finish is under way in the background
 	failed  map[string]time.Time   // its last failure
 	closed  bool
 	running context.Context // ends with Close
@@ -141,7 +141,7 @@ func New(o Options) (*Cloud, error) {
 	}
 	c := &Cloud{
 		o: o, busy: map[string]*sync.Mutex{},
-		ending: map[string]bool{}, failed: map[string]time.Time{},
+		working: map[string]bool{}, failed: map[string]time.Time{},
 	}
 	c.plain.Store(o.NoNamespace)
 	c.running, c.stop = context.WithCancel(context.Background())

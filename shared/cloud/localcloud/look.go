@@ -17,6 +17,11 @@ import (
 // itself is killed.
 const overdue = time.Second
 
+// bootLate is when a VM whose launch was cut off, or whose machine process died
+// before it said who it is, is started by whoever looks at it: a launch that was
+// accepted comes true without being repeated.
+const bootLate = 2 * time.Second
+
 // ids lists the VMs, in order.
 func (c *Cloud) ids(ended bool) ([]string, error) {
 	var ids []string
@@ -130,7 +135,12 @@ func (c *Cloud) living(id string) (cloud.VM, error) {
 		c.finishSoon(id)
 	case s.warn != nil && !now.Before(s.warn.Notice.Deadline):
 		vm.State = cloud.Going
-	case s.proc == nil || now.Before(s.rec.LaunchedAt.Add(s.rec.BootDelay.D())):
+	case s.proc == nil:
+		vm.State = cloud.Pending
+		if now.Sub(s.rec.LaunchedAt) > bootLate {
+			c.startSoon(id)
+		}
+	case now.Before(s.rec.LaunchedAt.Add(s.rec.BootDelay.D())):
 		vm.State = cloud.Pending
 	default:
 		vm.State = cloud.Running

@@ -235,10 +235,19 @@ func TestNoAgent(t *testing.T) {
 // TestCutLaunch: a driver that died between directory and process.
 func TestCutLaunch(t *testing.T) {
 	c := open(t, Options{})
-	for _, token := range []string{"replayed", "terminated"} {
+	for _, token := range []string{"replayed", "terminated", "left alone"} {
 		vm, err := c.intend(vmID("stack", token), c.request(t, token), Faults{})
 		if err != nil || vm.State != cloud.Pending {
 			t.Fatalf("%s: %+v, %v", token, vm, err)
+		}
+		if token == "left alone" { // but listed, as the sweep does
+			until(t, "its start", func() bool {
+				_, _, err := c.List(t.Context(), "")
+				p, perr := c.dir(vm.ID).Process()
+				return err == nil && perr == nil && p != nil
+			})
+			c.await(t, vm.ID, cloud.Running)
+			continue
 		}
 		if token == "replayed" {
 			if got := c.launch(t, token); got.ID != vm.ID {
