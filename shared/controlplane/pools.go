@@ -97,7 +97,13 @@ func machineOf(s job.Spec) job.Machine {
 	if s.GPU != "" {
 		name, n, _ := strings.Cut(s.GPU, ":")
 		m.GPU, m.GPUs = name, 1
-		fmt.Sscan(n, &m.GPUs) //nolint:errcheck // validated at submit; absent means 1
+		switch n {
+		case "":
+		case "all":
+			m.GPUs = 0 // as many as the machine has
+		default:
+			fmt.Sscan(n, &m.GPUs) //nolint:errcheck // validated at submit
+		}
 	}
 	return m
 }
