@@ -25,8 +25,9 @@ func (a *app) doctorCommand() *cobra.Command {
 			}
 			if fix {
 				var ids []string
+				answers := bufio.NewReader(a.stdin)
 				for _, k := range r.Checks {
-					if k.Fixable && a.ask(k) {
+					if k.Fixable && a.ask(answers, k) {
 						ids = append(ids, k.ID)
 					}
 				}
@@ -54,9 +55,9 @@ func (a *app) doctorCommand() *cobra.Command {
 }
 
 // ask wants a yes for everything that destroys something.
-func (a *app) ask(k api.DoctorCheck) bool {
+func (a *app) ask(answers *bufio.Reader, k api.DoctorCheck) bool {
 	fmt.Fprintf(a.stderr, "%s\n  %s: do it? [y/N] ", k.What, k.Do)
-	line, _ := bufio.NewReader(a.stdin).ReadString('\n')
+	line, _ := answers.ReadString('\n')
 	line = strings.ToLower(strings.TrimSpace(line))
 	return line == "y" || line == "yes"
 }

@@ -77,10 +77,11 @@ type Finish struct {
 	Now      bool          `json:"now"`      // no final commit
 }
 
-// Report is what an agent tells. Only Seq is required; facts once reported are
-// repeated in later reports until one is answered.
+// Report is what an agent tells. Facts once reported are repeated in later
+// reports until one is answered; the control plane takes each once, in whatever
+// order reports arrive.
 type Report struct {
-	Seq        int64             `json:"seq"` // grows within the attempt; older ones are no-ops
+	Seq        int64             `json:"seq"` // grows within the attempt; for logs
 	Phases     job.Phases        `json:"phases"`
 	Started    *ContainerStarted `json:"started,omitempty"`
 	StoppedAt  time.Time         `json:"stopped_at,omitzero"` // the container ended, for whatever reason

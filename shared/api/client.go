@@ -220,8 +220,17 @@ func (c *Client) Logs(ctx context.Context, id string, q LogQuery) (out LogPage, 
 // FollowLogs gives every line to take until the job's log has ended. A stream
 // that breaks off is taken up again behind the last line.
 func (c *Client) FollowLogs(ctx context.Context, id string, q LogQuery, take func(LogLine) error) error {
+	began := time.Now()
 	for {
 		ended, err := c.followOnce(ctx, id, &q, take)
+		var gone *Unreachable
+		if errors.As(err, &gone) || statusOf(err) >= 500 {
+			// Once it answered, it is being restarted, however long that takes.
+			if q.After == "" && time.Since(began) > c.patience {
+				return err
+			}
+			err = nil
+		}
 		if ended || err != nil {
 			return err
 		}
@@ -236,10 +245,6 @@ func (c *Client) followOnce(ctx context.Context, id string, q *LogQuery, take fu
 	v.Set("follow", "true")
 	resp, err := c.request(ctx, call{method: http.MethodGet, path: jobPath(id, "/logs?"+v.Encode())})
 	if err != nil {
-		var gone *Unreachable
-		if errors.As(err, &gone) && q.After != "" || statusOf(err) >= 500 {
-			return false, nil // it answered before; it is being restarted
-		}
 		return false, err
 	}
 	defer resp.Body.Close()

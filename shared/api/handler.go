@@ -139,7 +139,10 @@ func (h *handler) authorised(r *http.Request) error {
 }
 
 func bearer(r *http.Request) string {
-	t, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	t, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return ""
+	}
 	return t
 }
 
@@ -224,7 +227,7 @@ func bodyProblem(err error, v any) error {
 	case errors.As(err, &syntax):
 		return Errorf(http.StatusBadRequest, CodeInvalid, "the body is not JSON: %v at byte %d", syntax, syntax.Offset)
 	case errors.As(err, &typ):
-		return Errorf(http.StatusBadRequest, CodeInvalid, "field %q must be %s, not %s", typ.Field, typ.Type, typ.Value)
+		return Errorf(http.StatusBadRequest, CodeInvalid, "field %q must be %s, not %s", strings.TrimPrefix(typ.Field, "Spec."), typ.Type, typ.Value)
 	case strings.HasPrefix(err.Error(), "json: unknown field "):
 		name, _ := strconv.Unquote(strings.TrimPrefix(err.Error(), "json: unknown field "))
 		if near := nearest(name, fieldsOf(v)); near != "" {
