@@ -124,9 +124,6 @@ func facts(j api.Job, row func(name, format string, args ...any)) {
 	for _, d := range j.Doomed {
 		row("ending", "VM %s", d.VMID)
 	}
-	for _, k := range j.Kept {
-		row("kept", "VM %s since %s: anycloud cancel %s releases it", k.VMID, k.Since.Local().Format(time.DateTime), j.ID)
-	}
 }
 
 // phase is one named moment of an attempt.

@@ -18,6 +18,8 @@ import (
 var probes = map[string]*probe{
 	// A container engine that answers on DOCKER_HOST or its usual socket.
 	"docker": {enable: "make setup && sudo dockerd", look: lookDocker},
+	// A registry of images that tests start themselves.
+	"registry": {enable: "make setup", look: lookCommand("docker-registry")},
 	// A statically linked busybox, from which tests build images.
 	"busybox": {enable: "make setup", look: lookCommand("busybox")},
 	// ShellCheck, which reads the repository's scripts.
