@@ -70,8 +70,10 @@ type Options struct {
 	Engine func(checkpoint.Options) (Engine, error) // nil: NewEngine
 	// Listen opens the container's socket; nil: there is none.
 	Listen func(path string) (net.Listener, error)
-	Now    func() time.Time
-	Logger *slog.Logger
+	// PretendGPUs: the VM's GPUs are not there; the container gets none.
+	PretendGPUs bool
+	Now         func() time.Time
+	Logger      *slog.Logger
 }
 
 // agent is one run of the program on its VM.

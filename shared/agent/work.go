@@ -449,6 +449,9 @@ func (a *agent) containerSpec() runtime.Spec {
 			{Source: a.dir("run"), Target: runtime.RunDir, Env: map[string]string{"ANYCLOUD_NOTICE_FILE": noticeFile, "ANYCLOUD_SOCKET": socketFile}},
 		},
 	}
+	if a.PretendGPUs {
+		spec.GPUs = 0
+	}
 	if s.Input != "" {
 		spec.Mounts = append(spec.Mounts, runtime.Mount{
 			Source: a.dir(inputRoot), Target: runtime.InputDir, ReadOnly: true, Env: map[string]string{"ANYCLOUD_INPUT_DIR": ""},

@@ -47,6 +47,8 @@ type Options struct {
 	NewestEntry func(ctx context.Context, objects bucket.Objects) (time.Time, error)
 	// LogAccess hands out credentials to write log objects under a prefix.
 	LogAccess func(ctx context.Context, prefix string) (bucket.Access, error)
+	// Commits lists what a job's log holds.
+	Commits func(ctx context.Context, objects bucket.Objects) ([]api.Commit, error)
 	// SyncAccess hands out credentials for a user's bucket, to read or to write.
 	SyncAccess func(ctx context.Context, url string, write bool) (bucket.Access, error)
 	// DeadLetters tells doctor of events that no function could handle.

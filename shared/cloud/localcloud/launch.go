@@ -82,6 +82,7 @@ func (c *Cloud) intend(id string, r cloud.LaunchRequest, f Faults) (cloud.VM, er
 		Format: vmdir.Format, ID: id, Stack: c.o.Stack, Token: r.Token, Job: r.Job, Attempt: r.Attempt, Launch: r.Launch,
 		Placement: p, CPUs: cores(r.Needs), Memory: r.Needs.Memory, GPU: strings.ToLower(r.Needs.GPU),
 		LaunchedAt: c.o.Now().UTC(), BootDelay: job.Duration(c.o.BootDelay), EndpointFile: c.o.EndpointFile,
+		PretendGPUs: c.o.PretendGPUs,
 	}
 	if f.BootDelay != nil {
 		rec.BootDelay = *f.BootDelay

@@ -57,10 +57,13 @@ type Options struct {
 	Region    string     // pretended; default "local"
 	Zones     []string   // pretended; default "local-a", "local-b", "local-c"
 	Inventory *Inventory // nil: Detect
-	Share     float64    // how often cores, memory and GPUs may be given away; default DefaultShare
-	BootDelay time.Duration
-	Prices    Prices // pretended
-	Faults    Faults
+	// PretendGPUs says that the inventory's GPUs are not there: agents are told
+	// not to ask a container engine for them.
+	PretendGPUs bool
+	Share       float64 // how often cores, memory and GPUs may be given away; default DefaultShare
+	BootDelay   time.Duration
+	Prices      Prices // pretended
+	Faults      Faults
 	// NoNamespace runs VMs without a PID namespace even where one could be had.
 	NoNamespace bool
 

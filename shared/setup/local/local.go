@@ -105,6 +105,7 @@ func Open(ctx context.Context, c Config) (_ *Stack, err error) {
 			return bucket.Access{URL: (&url.URL{Scheme: "file", Path: logDir}).String()}, nil
 		},
 		SyncAccess:  syncAccess,
+		Commits:     commits,
 		DeadLetters: s.deadLetters,
 		Config: controlplane.Config{
 			Stack: s.ID, Prefix: prefixOf(s.ID), DefaultCloud: localcloud.Name, SweepEvery: c.Tick,
@@ -156,7 +157,7 @@ func openCloud(c Config, stack string) (*localcloud.Cloud, error) {
 	}
 	cl, err := localcloud.New(localcloud.Options{
 		Root: filepath.Join(c.Home, "vms"), Stack: stack, AgentPath: c.AgentPath, EndpointFile: endpointFile(c.Home),
-		Env: localcloud.VMEnv(c.Environ), Inventory: &inventory, BootDelay: c.BootDelay, Prices: prices, Log: c.Logger,
+		Env: localcloud.VMEnv(c.Environ), Inventory: &inventory, BootDelay: c.BootDelay, Prices: prices, PretendGPUs: c.GPUs != "", Log: c.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the VMs: %w", err)
