@@ -17,7 +17,7 @@ TESTFLAGS ?=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: ## install the system packages that some suites need (docker, busybox, shellcheck)
+setup: ## install the system packages that some suites need (docker and its like, Python tools)
 	@.ci/setup
 
 build: ## build bin/anycloud and bin/anycloud-agent

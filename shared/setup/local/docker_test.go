@@ -31,6 +31,7 @@ func image(t *testing.T) string {
 
 // TestContainer: what a container sees, and how it comes through a loss.
 func TestContainer(t *testing.T) {
+	t.Parallel()
 	img := image(t)
 	b := newBox(t).serve()
 	in, out := filepath.Join(b.home, "in"), filepath.Join(b.home, "out")
@@ -109,6 +110,7 @@ auth: {htpasswd: {realm: test, path: %s}}
 // TestPrivateImage: pulled with credentials that are resolved on the VM, refused
 // without, and nowhere to be read afterwards.
 func TestPrivateImage(t *testing.T) {
+	t.Parallel()
 	img := image(t)
 	b := newBox(t).serve()
 	host := privateRegistry(b)

@@ -49,6 +49,7 @@ func (b *box) read(path string) string {
 // TestPersistBucket: kept after success, and resubmit goes on from it, bit for
 // bit; without --spot the flag does nothing.
 func TestPersistBucket(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).serve()
 	script := `cd "$ANYCLOUD_CHECKPOINT_DIR"; list() { find . -printf '%p %m %T@ %s %l\n' | sort; }
 		if test -e f; then list > "$1"; exit; fi
@@ -85,6 +86,7 @@ func TestPersistBucket(t *testing.T) {
 
 // TestBucketDeletedWhileItRuns: saves fail clearly, the container works on.
 func TestBucketDeletedWhileItRuns(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).serve()
 	id := b.submit("--spot", "exec:", "--", "sh", "-c", `n=0; while test ! -e "$1"; do n=$((n+1)); echo $n > "$ANYCLOUD_CHECKPOINT_DIR/n"; sleep 0.1; done; echo worked on`, "sh", filepath.Join(b.home, "go"))
 	b.until(20*time.Second, "a commit", func() bool { return b.status(id).Checkpoint.Latest > 0 })
@@ -104,6 +106,7 @@ func TestBucketDeletedWhileItRuns(t *testing.T) {
 
 // TestPersist: the VM is kept after the end, shown with its cost, and released.
 func TestPersist(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
 	b.flags = []string{"--pretend-prices", "36,72"}
 	b.serve()
@@ -133,6 +136,7 @@ func TestPersist(t *testing.T) {
 // TestBucketSync: the input is there, read only where the system allows it; the
 // output is whole across a preemption in the middle of appending.
 func TestBucketSync(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).serve()
 	in, out := filepath.Join(b.home, "in"), filepath.Join(b.home, "out")
 	b.file(filepath.Join(in, "a.txt"), "alpha")
@@ -167,6 +171,7 @@ func TestBucketSync(t *testing.T) {
 }
 
 func TestOutputWriteOnce(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).serve()
 	out := filepath.Join(b.home, "out")
 	script := `cd "$ANYCLOUD_OUTPUT_DIR"; if test -e "$ANYCLOUD_CHECKPOINT_DIR/half"; then ls; echo second > b; exit; fi
@@ -185,6 +190,7 @@ func TestOutputWriteOnce(t *testing.T) {
 }
 
 func TestBucketSyncErrors(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).serve()
 	b.fails(2, "no bucket URL", "submit", "--input", "/data", "exec:", "--", "true")
 	b.fails(2, "reach buckets of file only", "submit", "--output", "s3://b/x", "exec:", "--", "true")
@@ -200,6 +206,7 @@ func TestBucketSyncErrors(t *testing.T) {
 // TestOnDemand: a job without a bucket comes back from the beginning, if that is
 // allowed.
 func TestOnDemand(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).serve()
 	script := `echo begun; while test ! -e "$1"; do sleep 0.05; done`
 	lost := b.submit("exec:", "--", "sh", "-c", script, "sh", filepath.Join(b.home, "go"))
@@ -219,6 +226,7 @@ func TestOnDemand(t *testing.T) {
 }
 
 func TestLimitsEndAJob(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
 	b.flags = []string{"--pretend-prices", "3600,7200"} // a dollar a second
 	b.serve()
@@ -255,6 +263,7 @@ func TestLimitsEndAJob(t *testing.T) {
 }
 
 func TestRetries(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).serve()
 	script := `n=$(cat "$ANYCLOUD_CHECKPOINT_DIR/n" 2>/dev/null || echo 0); n=$((n+1)); echo $n > "$ANYCLOUD_CHECKPOINT_DIR/n"; echo try $n; test $n -ge 3`
 	id := b.submit("--spot", "--retries", "2", "exec:", "--", "sh", "-c", script)
@@ -270,6 +279,7 @@ func TestRetries(t *testing.T) {
 // TestFallback: without spot capacity the job runs on-demand, and at the next
 // loss on spot again.
 func TestFallback(t *testing.T) {
+	t.Parallel()
 	b := newBox(t).serve()
 	faults := b.file(filepath.Join(b.home, "vms", "faults.json"), `{"no_spot": true}`)
 	id := b.submit("--spot", "--fallback", "on-demand=1s", "exec:", "--", "sh", "-c", `echo up; while test ! -e "$1"; do sleep 0.05; done`, "sh", filepath.Join(b.home, "go"))
@@ -319,6 +329,7 @@ func TestSecrets(t *testing.T) {
 }
 
 func TestPretendedGPUs(t *testing.T) {
+	t.Parallel()
 	b := newBox(t)
 	b.flags = []string{"--pretend-gpus", "a100:8"}
 	b.serve()
