@@ -42,6 +42,7 @@ func (c *ControlPlane) Submit(ctx context.Context, r api.SubmitRequest, key stri
 	if err != nil && r.DryRun {
 		return api.SubmitReply{}, fmt.Errorf("find placements: %w", err)
 	}
+	resolveGPUs(&spec, offers)
 	// Other errors of a look at the offers do not refuse a job: it waits.
 	if r.DryRun {
 		return api.SubmitReply{Job: c.view(job.New(id, c.Stack, spec, c.bucketFor(id, spec), c.Now())), Offers: offers}, nil
@@ -65,6 +66,14 @@ func (c *ControlPlane) Submit(ctx context.Context, r api.SubmitRequest, key stri
 	}
 	c.publish(ctx, j)
 	return api.SubmitReply{Job: c.view(j)}, nil
+}
+
+// resolveGPUs makes a number of "all": that of the best machine now, so that
+// every later attempt finds as many. Without offers the first launch decides.
+func resolveGPUs(s *job.Spec, offers []job.Placement) {
+	if name, all := strings.CutSuffix(s.GPU, ":all"); all && len(offers) > 0 && offers[0].GPUs > 0 {
+		s.GPU = fmt.Sprintf("%s:%d", name, offers[0].GPUs)
+	}
 }
 
 // claimKey binds the key to an id, once, and returns the id that it is bound to.

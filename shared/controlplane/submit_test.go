@@ -1,0 +1,331 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"anycloud/shared/api"
+	"anycloud/shared/bucket"
+	"anycloud/shared/bucket/membucket"
+	"anycloud/shared/cloud"
+	"anycloud/shared/cloud/fakecloud"
+	"anycloud/shared/job"
+	"anycloud/shared/store"
+	"anycloud/shared/store/memstore"
+)
+
+func TestSubmitRefusesWhatCannotBe(t *testing.T) {
+	s := newStack(t)
+	long := job.Duration(2 * time.Hour)
+	for words, spec := range map[string]job.Spec{
+		"no image is given":         {},
+		"is not an image reference": {Image: "Not An Image"},
+		"needs a command":           {Image: "exec:"},
+		"at most 100":               {Image: "i", Name: strings.Repeat("n", 101)},
+		"exclude each other":        {Image: "i", GPU: "a100", VMType: "m1"},
+		"is no GPU":                 {Image: "i", GPU: "A 100"},
+		"too many GPUs":             {Image: "i", GPU: "a100:999"},
+		"amd64 or arm64":            {Image: "i", Arch: "mips"},
+		"cannot be negative":        {Image: "i", Memory: -1},
+		"0 means none":              {Image: "i", Retries: -1},
+		"at least 1s":               {Image: "i", CheckpointInterval: job.Duration(time.Millisecond)},
+		"0s to 1h":                  {Image: "i", Grace: long},
+		"0 (never freeze) to 10s":   {Image: "i", MaxPause: &long},
+		"keep_checkpoint":           {Image: "i", KeepCheckpoint: -1},
+		"at least 1m, or never":     {Image: "i", UnresponsiveAfter: job.Duration(time.Second)},
+		"not the name of":           {Image: "i", Env: map[string]string{"1A": "x"}},
+		"the agent's own":           {Image: "i", Env: map[string]string{"ANYCLOUD_JOB_ID": "x"}},
+		"is not configured here":    {Image: "i", Clouds: []string{"moon"}},
+		"one cloud":                 {Image: "i", Clouds: []string{"fake", "fake"}},
+		"NUL":                       {Image: "i", Command: []string{"a\x00b"}},
+	} {
+		_, err := s.Submit(t.Context(), api.SubmitRequest{Spec: spec}, "")
+		refused(t, err, http.StatusBadRequest, words)
+	}
+	_, err := s.Submit(t.Context(), api.SubmitRequest{Spec: job.Spec{Image: "i", VMType: "none.such"}}, "")
+	refused(t, err, http.StatusUnprocessableEntity, "no machine can hold")
+	if page, err := s.List(t.Context(), api.ListQuery{All: true}); err != nil || len(page.Jobs) > 0 {
+		t.Errorf("jobs were made: %+v, %v", page.Jobs, err)
+	}
+}
+
+func TestIDsAreLabels(t *testing.T) {
+	s := newStack(t)
+	label := regexp.MustCompile(`^ac-[a-z0-9]([a-z0-9-]*[a-z0-9])?-id[0-9]{8}$`)
+	for _, spec := range []job.Spec{
+		{Image: "ghcr.io/Acme-Corp/My_Training:latest"}, {Image: "i", Name: "Größe & Co. " + strings.Repeat("very ", 16)}, {Image: "i", Name: "日本"},
+		{Image: "exec:", Command: []string{"/opt/bin/train.sh"}}, {Image: "i", Name: "---"},
+	} {
+		if spec.Image == "ghcr.io/Acme-Corp/My_Training:latest" {
+			spec.Image = strings.ToLower(spec.Image)
+		}
+		if id := s.submit(spec); len(id) > 50 || !label.MatchString(id) {
+			t.Errorf("%q %q: id %q", spec.Image, spec.Name, id)
+		}
+	}
+}
+
+func TestIdempotencyKey(t *testing.T) {
+	s := newStack(t)
+	ctx := t.Context()
+	ask := api.SubmitRequest{Spec: job.Spec{Image: "acme/train", Spot: true}}
+	first, err := s.Submit(ctx, ask, "key")
+	s.must(err)
+	again, err := s.Submit(ctx, ask, "key")
+	s.must(err)
+	if again.Job.ID != first.Job.ID || !again.Repeat || first.Repeat {
+		t.Errorf("%+v then %+v", first, again)
+	}
+	other := ask
+	other.Image = "acme/other"
+	_, err = s.Submit(ctx, other, "key")
+	refused(t, err, http.StatusUnprocessableEntity, "use a new key")
+	_, err = s.Submit(ctx, ask, strings.Repeat("k", 300))
+	refused(t, err, http.StatusBadRequest, "256")
+	dry, err := s.Submit(ctx, api.SubmitRequest{Spec: ask.Spec, DryRun: true}, "")
+	s.must(err)
+	if len(dry.Offers) == 0 {
+		t.Error("a dry run without offers")
+	}
+	if page, err := s.List(ctx, api.ListQuery{}); err != nil || len(page.Jobs) != 1 {
+		t.Errorf("%d jobs, %v", len(page.Jobs), err)
+	}
+}
+
+// TestForeignBucketIsNeverTouched: a bucket of the job's name that is not ours
+// ends the job before any VM.
+func TestForeignBucketIsNeverTouched(t *testing.T) {
+	s := newStack(t)
+	ctx := t.Context()
+	id := s.submit(job.Spec{Spot: true})
+	other := s.buckets.As("somebody else")
+	s.must(other.Create(ctx, id))
+	o, err := other.Open(ctx, id)
+	s.must(err)
+	s.must(o.PutIfAbsent(ctx, "theirs", []byte("data")))
+	s.must(s.Recover(ctx, id))
+	s.must(s.Cleanup(ctx, id))
+	j := s.job(id)
+	if j.State != job.Failed || j.Outcome.Reason != job.ReasonLaunchRefused || !strings.Contains(j.Outcome.Message, "not ours") || len(j.Attempts) > 0 {
+		t.Errorf("%s: %+v", j.State, j.Outcome)
+	}
+	s.pass(365 * 24 * time.Hour)
+	s.tick()
+	if page, _, err := o.List(ctx, "", "", 0); err != nil || len(page) != 1 {
+		t.Errorf("their bucket: %v, %v", page, err)
+	}
+}
+
+// TestSubmitRefusesWhatNoProgramCanBeGiven: what would fail on the VM only, or
+// not fit into the table.
+func TestSubmitRefusesWhatNoProgramCanBeGiven(t *testing.T) {
+	s := newStack(t)
+	for words, spec := range map[string]job.Spec{
+		"exec: alone":      {Image: "exec:train", Command: []string{"train"}},
+		"cannot be shown":  {Image: "i", Name: "red\x1b[31m"},
+		"absolute path":    {Image: "i", Workdir: "work"},
+		"base64":           {Image: "i", Env: map[string]string{"A": "x\x00"}},
+		"at most 131072":   {Image: "i", Env: map[string]string{"A": strings.Repeat("x", MaxSpec)}},
+		"give 0s to 1h":    {Image: "i", Grace: -1},
+		"cpus, memory":     {Image: "i", CPUs: -1},
+		"at least 1m":      {Image: "i", UnresponsiveAfter: -2},
+		"checkpoint_inter": {Image: "i", CheckpointInterval: job.Duration(-time.Minute)},
+	} {
+		_, err := s.Submit(t.Context(), api.SubmitRequest{Spec: spec}, "")
+		refused(t, err, http.StatusBadRequest, words)
+	}
+	for words, spec := range map[string]job.Spec{
+		"moon-1": {Image: "i", Region: []string{"moon-1"}},
+		"zones":  {Image: "i", Zone: []string{"fake-1z"}},
+		"h100":   {Image: "i", GPU: "h100"},
+	} {
+		_, err := s.Submit(t.Context(), api.SubmitRequest{Spec: spec}, "")
+		refused(t, err, http.StatusUnprocessableEntity, words)
+	}
+	s.submit(job.Spec{Image: "i", Name: strings.Repeat("ß", 100), Workdir: "/work", UnresponsiveAfter: job.Never})
+}
+
+func TestDryRunWritesNothing(t *testing.T) {
+	s := newStack(t)
+	s.store.Hook = func(_ context.Context, c memstore.Call) error {
+		if c.Op == memstore.OpCreate || c.Op == memstore.OpPut || c.Op == memstore.OpPutDoc {
+			t.Errorf("wrote: %s %s", c.Op, c.Key)
+		}
+		return nil
+	}
+	r, err := s.Submit(t.Context(), api.SubmitRequest{Spec: job.Spec{Image: "i", Spot: true}, DryRun: true}, "key")
+	s.must(err)
+	if len(r.Offers) == 0 || !r.Offers[0].Spot || r.Offers[0].Price <= 0 || len(s.sent) > 0 || s.cloud.Calls(fakecloud.OpLaunch) > 0 {
+		t.Errorf("%+v, sent %v", r.Offers, s.types())
+	}
+}
+
+// TestSubmitWhenTheTableFails: refused leaves nothing; not answered, the same
+// key finds or makes the one job.
+func TestSubmitWhenTheTableFails(t *testing.T) {
+	ctx := t.Context()
+	ask := api.SubmitRequest{Spec: job.Spec{Image: "i"}}
+	for name, at := range map[string]memstore.Call{
+		"key refused":      {Op: memstore.OpPutDoc, When: memstore.Before},
+		"key unanswered":   {Op: memstore.OpPutDoc, When: memstore.After},
+		"job refused":      {Op: memstore.OpCreate, When: memstore.Before},
+		"job unanswered":   {Op: memstore.OpCreate, When: memstore.After},
+		"repeat not read":  {Op: memstore.OpGet, When: memstore.Before},
+		"key not readable": {Op: memstore.OpGetDoc, When: memstore.Before},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t)
+			if at.Op == memstore.OpGet {
+				_, err := s.Submit(ctx, ask, "key")
+				s.must(err)
+			}
+			s.store.Hook = func(_ context.Context, c memstore.Call) error {
+				if c.Op == at.Op && c.When == at.When && c.Key != poolsDoc {
+					return store.ErrFull
+				}
+				return nil
+			}
+			_, err := s.Submit(ctx, ask, "key")
+			if !errors.Is(err, store.ErrFull) {
+				t.Fatalf("got %v", err)
+			}
+			s.store.Hook = nil
+			first, err := s.Submit(ctx, ask, "key")
+			s.must(err)
+			again, err := s.Submit(ctx, ask, "key")
+			s.must(err)
+			if again.Job.ID != first.Job.ID || !again.Repeat {
+				t.Errorf("%s then %s", first.Job.ID, again.Job.ID)
+			}
+			s.tick()
+			page, err := s.List(ctx, api.ListQuery{All: true})
+			s.must(err)
+			if len(page.Jobs) != 1 || page.Jobs[0].Attempt != 1 || count(s.types(), "job.submitted") != 1 {
+				t.Errorf("%d jobs, sent %v", len(page.Jobs), s.types())
+			}
+		})
+	}
+}
+
+// TestOneKeyAtOnce: two callers with one key make one job; after its time a key
+// is a new one.
+func TestOneKeyAtOnce(t *testing.T) {
+	s := newStack(t)
+	ctx := t.Context()
+	ask := api.SubmitRequest{Spec: job.Spec{Image: "i"}}
+	var rival api.SubmitReply
+	s.store.Hook = func(_ context.Context, c memstore.Call) error {
+		if c.Op == memstore.OpPutDoc && c.When == memstore.Before {
+			s.store.Hook = nil
+			var err error
+			rival, err = s.Submit(ctx, ask, "key")
+			s.must(err)
+		}
+		return nil
+	}
+	mine, err := s.Submit(ctx, ask, "key")
+	s.must(err)
+	if rival.Job.ID == "" || mine.Job.ID != rival.Job.ID || !mine.Repeat {
+		t.Errorf("rival %s, mine %s", rival.Job.ID, mine.Job.ID)
+	}
+	s.pass(keyFor)
+	later, err := s.Submit(ctx, ask, "key")
+	s.must(err)
+	if later.Repeat || later.Job.ID == mine.Job.ID {
+		t.Errorf("%s after a week", later.Job.ID)
+	}
+}
+
+// TestBucketCreation: no VM before the bucket; unanswered it is repeated, and
+// what a person must mend is shown, not fatal.
+func TestBucketCreation(t *testing.T) {
+	ctx := t.Context()
+	for name, at := range map[string]membucket.When{"refused": membucket.Before, "unanswered": membucket.After} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t)
+			id := s.submit(job.Spec{Spot: true})
+			s.buckets.Hook = func(_ context.Context, c membucket.Call) error {
+				if c.Op == membucket.OpCreate && c.When == at {
+					return errors.New("time-out")
+				}
+				return nil
+			}
+			if err := s.Recover(ctx, id); err == nil {
+				t.Error("no error, so no other delivery")
+			}
+			if s.state(id, job.Pending); s.cloud.Calls(fakecloud.OpLaunch) > 0 {
+				t.Error("launched without its bucket")
+			}
+			s.buckets.Hook = nil
+			s.must(s.Recover(ctx, id))
+			s.state(id, job.Starting)
+		})
+	}
+	for name, class := range map[string]error{"denied": bucket.ErrDenied, "full": bucket.ErrFull} {
+		t.Run(name, func(t *testing.T) {
+			s := newStack(t)
+			id := s.submit(job.Spec{Spot: true})
+			s.buckets.Hook = func(context.Context, membucket.Call) error { return class }
+			s.must(s.Recover(ctx, id))
+			v, err := s.Get(ctx, id)
+			s.must(err)
+			if v.State != job.Pending || v.WaitingFor == nil || !strings.Contains(v.WaitReason, class.Error()) {
+				t.Errorf("%s waits for %v: %q", v.State, v.WaitingFor, v.WaitReason)
+			}
+			s.buckets.Hook = nil
+			s.tick()
+			if s.state(id, job.Starting); s.job(id).WaitingFor != "" {
+				t.Error("it still waits")
+			}
+		})
+	}
+	t.Run("offers denied", func(t *testing.T) {
+		s := newStack(t)
+		id := s.submit(job.Spec{})
+		s.Clouds["fake"] = s.cloud.WithHook(func(_ context.Context, c fakecloud.Call) error {
+			if c.Op == fakecloud.OpOffers {
+				return cloud.ErrDenied
+			}
+			return nil
+		})
+		s.must(s.Recover(ctx, id))
+		if v, err := s.Get(ctx, id); err != nil || !strings.Contains(v.WaitReason, "permission denied") {
+			t.Errorf("waits for %q, %v", v.WaitReason, err)
+		}
+		s.Clouds["fake"] = s.cloud
+		s.tick()
+		s.state(id, job.Starting)
+	})
+}
+
+// TestAllGPUs is a number from submit on; where no offer is to be had, the
+// machine decides.
+func TestAllGPUs(t *testing.T) {
+	s := newStack(t)
+	ctx := t.Context()
+	now := func() time.Time { return s.now }
+	s.cloud = fakecloud.New(fakecloud.Options{Now: now, Stack: "st", Types: fakecloud.DefaultTypes[4:]})
+	s.Clouds["fake"] = s.cloud
+	all := s.submit(job.Spec{GPU: "a100:all"})
+	if got := s.job(all).Spec.GPU; got != "a100:8" {
+		t.Errorf("resolved to %q", got)
+	}
+	s.must(s.Recover(ctx, all))
+	if p := s.job(all).Attempts[0].Placement; p.GPUs != 8 {
+		t.Errorf("placed on %+v", p)
+	}
+	s.Clouds["fake"] = s.cloud.WithHook(func(context.Context, fakecloud.Call) error { return errors.New("time-out") })
+	if got := s.job(s.submit(job.Spec{GPU: "a100:all"})).Spec.GPU; got != "a100:all" {
+		t.Errorf("without offers: %q", got)
+	}
+	for gpu, want := range map[string]int{"a100:all": 0, "a100": 1, "a100:4": 4} {
+		if m := machineOf(job.Spec{GPU: gpu}); m.GPU != "a100" || m.GPUs != want {
+			t.Errorf("%s: %+v", gpu, m)
+		}
+	}
+}
