@@ -7,17 +7,18 @@ GO_BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X m
 
 N      ?= 1000
 ROUNDS ?= 10
+JOBS   ?= 200
 # What `make test` tests, and flags of go test before it: make test PKG=./shared/job TESTFLAGS=-race
 PKG       ?= ./...
 TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test sim torture bench lint clean
+.PHONY: help setup build demo test sim torture day bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: ## install the system packages that some suites need (docker, busybox, shellcheck)
+setup: ## install the system packages that some suites need (docker and its like, Python tools)
 	@.ci/setup
 
 build: ## build bin/anycloud and bin/anycloud-agent
@@ -37,6 +38,9 @@ sim: ## run N seeded schedules of faults against the control plane (N=1000)
 
 torture: ## kill real processes at random while jobs run (ROUNDS=10)
 	go test -count=1 -timeout 60m -run TestTorture ./shared/torture -rounds=$(ROUNDS)
+
+day: ## a day in fast motion: JOBS jobs of all kinds under preemptions (JOBS=200)
+	go test -count=1 -timeout 60m -run TestDay -v ./shared/torture -jobs=$(JOBS)
 
 bench: ## measure notice to launch, and the sweep of many jobs
 	go test -count=1 -run TestBench -v ./shared/controlplane/bench -notices=1000 -jobs=10000

@@ -25,7 +25,12 @@ type jobFlags struct {
 	spot, acceptMixed, persistBucket, persist, restart  bool
 	cpus                                                float64
 	interval, grace, maxPause, keep, unresponsive       durationFlag
-	retries                                             int
+	retries, maxPreemptions                             int
+	maxRuntime                                          durationFlag
+	deadline, fallback, input, output, registryAuth     string
+	maxCost                                             float64
+	outputDelete, outputWriteOnce                       bool
+	secrets                                             []string
 }
 
 // durationFlag reads 60s, 20m, 12h, 7d, and where allowed never.
@@ -82,6 +87,17 @@ func (j *jobFlags) register(f *pflag.FlagSet) {
 	f.BoolVar(&j.persist, "persist", false, "keep the VM after the end")
 	f.Var(&j.unresponsive, "unresponsive-after", "how long a silent VM is left alone (default 15m; never)")
 	f.IntVar(&j.retries, "retries", 0, "restarts after a container's own failure")
+	f.Var(&j.maxRuntime, "max-runtime", "end the job when its container has run for so long")
+	f.IntVar(&j.maxPreemptions, "max-preemptions", 0, "end the job at the first preemption above this number")
+	f.StringVar(&j.deadline, "deadline", "", "end the job at this time: 2026-12-31T18:00:00Z, or a duration from now")
+	f.Float64Var(&j.maxCost, "max-cost", 0, "end the job when its VMs have cost this many `USD` by their price")
+	f.StringVar(&j.fallback, "fallback", "", "on-demand[=AFTER]: run on-demand after AFTER (default 5m) without spot capacity")
+	f.StringVar(&j.input, "input", "", "bucket `URL`, copied to /mnt/input before the start")
+	f.StringVar(&j.output, "output", "", "bucket `URL` that /mnt/output is mirrored to")
+	f.BoolVar(&j.outputDelete, "output-delete", false, "delete from the output what the job deleted")
+	f.BoolVar(&j.outputWriteOnce, "output-write-once", false, "output files are written once: mirror them when they rest, never restore them")
+	f.StringArrayVar(&j.secrets, "secret", nil, "variable `K=SOURCE` read on the VM: file:PATH or env:NAME")
+	f.StringVar(&j.registryAuth, "registry-auth", "", "the registry's USER:PASSWORD or docker's config.json, read on the VM from `SOURCE`")
 	f.BoolVar(&j.restart, "restart-on-loss", false, "restart a job without a bucket from the beginning when its VM is lost")
 }
 
@@ -140,6 +156,34 @@ func (j *jobFlags) spec(getenv func(string) string, args []string) (job.Spec, []
 	take("persist", "persist", func() { s.Persist = j.persist })
 	take("unresponsive-after", "unresponsive_after", func() { s.UnresponsiveAfter = j.unresponsive.d })
 	take("retries", "retries", func() { s.Retries = j.retries })
+	take("max-runtime", "max_runtime", func() { s.MaxRuntime = j.maxRuntime.d })
+	take("max-preemptions", "max_preemptions", func() { s.MaxPreemptions = &j.maxPreemptions })
+	take("max-cost", "max_cost", func() { s.MaxCost = j.maxCost })
+	take("deadline", "deadline", func() {
+		at, derr := parseDeadline(j.deadline, time.Now())
+		if err == nil {
+			err = derr
+		}
+		s.Deadline = at
+	})
+	take("fallback", "fallback", func() { s.Fallback = j.fallback })
+	take("input", "input", func() { s.Input = j.input })
+	take("output", "output", func() { s.Output = j.output })
+	take("output-delete", "output_delete", func() { s.OutputDelete = j.outputDelete })
+	take("output-write-once", "output_write_once", func() { s.OutputWriteOnce = j.outputWriteOnce })
+	take("registry-auth", "registry_auth", func() { s.RegistryAuth = j.registryAuth })
+	take("secret", "secret", func() {
+		if s.Secret == nil {
+			s.Secret = map[string]string{}
+		}
+		for _, kv := range j.secrets {
+			k, source, ok := strings.Cut(kv, "=")
+			if (!ok || k == "") && err == nil {
+				err = usagef("--secret must be K=SOURCE, such as HF_TOKEN=file:/run/secrets/hf")
+			}
+			s.Secret[k] = source
+		}
+	})
 	take("restart-on-loss", "restart_on_loss", func() { s.RestartOnLoss = j.restart })
 	if err == nil && (j.set.Changed("env") || j.envFile != "") {
 		err = j.readEnv(&s, getenv)
@@ -220,7 +264,18 @@ func (j *jobFlags) readEnv(s *job.Spec, getenv func(string) string) error {
 	return nil
 }
 
-// parseNotice reads --notice and --timeout.
+// parseDeadline reads a time, or a duration from now.
+func parseDeadline(s string, now time.Time) (time.Time, error) {
+	if at, err := time.Parse(time.RFC3339, s); err == nil {
+		return at.UTC(), nil
+	}
+	if d, err := job.ParseDuration(s); err == nil && d > 0 {
+		return now.Add(d).UTC().Truncate(time.Second), nil
+	}
+	return time.Time{}, usagef("--deadline %q is no time: write for example 2026-12-31T18:00:00Z, or 12h from now", s)
+}
+
+// parseDuration reads --notice and --timeout.
 func parseDuration(flag, s string) (time.Duration, error) {
 	d, err := job.ParseDuration(s)
 	if err != nil || d < 0 {

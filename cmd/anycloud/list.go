@@ -66,15 +66,26 @@ func (a *app) table(jobs []api.Job) error {
 func remark(j api.Job) string {
 	switch {
 	case len(j.Kept) > 0:
-		return fmt.Sprintf("VM %s is kept", j.Kept[0].VMID)
+		return "VM " + keptLine(j.ID, j.Kept[0])
 	case j.Reason != "":
 		return string(j.Reason)
+	case nearLimit(j) != "":
+		return nearLimit(j)
 	case j.WaitingFor != nil:
 		return "waits for " + string(*j.WaitingFor)
 	case j.UnresponsiveSince != nil:
 		return "silent since " + j.UnresponsiveSince.Format(time.TimeOnly)
 	case j.Checkpoint != nil && (j.Checkpoint.Health == "late" || j.Checkpoint.Health == "failing"):
 		return "saves are " + j.Checkpoint.Health
+	}
+	return ""
+}
+
+func nearLimit(j api.Job) string {
+	for _, l := range j.Limits {
+		if l.Near {
+			return fmt.Sprintf("%s: %d%% used", l.Limit, int(100*min(l.Used, 1)))
+		}
 	}
 	return ""
 }

@@ -14,7 +14,7 @@ import (
 
 func (a *app) serveCommand() *cobra.Command {
 	var tick, idle, boot time.Duration
-	var gpus string
+	var gpus, prices string
 	cmd := &cobra.Command{
 		Use: "serve", Short: "Run the control plane on this machine", Args: cobra.NoArgs,
 		Long: `Runs the control plane of ANYCLOUD_HOME: table, events, buckets, and VMs that are
@@ -35,8 +35,11 @@ ANYCLOUD_ENDPOINT is set. Jobs and VMs outlive it and are found again.`,
 			if gpus == "" {
 				gpus = a.getenv("ANYCLOUD_PRETEND_GPUS")
 			}
+			if prices == "" {
+				prices = a.getenv("ANYCLOUD_PRETEND_PRICES")
+			}
 			stack, err := local.Open(cmd.Context(), local.Config{
-				Home: home, AgentPath: agent, Tick: tick, BootDelay: boot, GPUs: gpus, Environ: os.Environ(), Logger: a.logger(),
+				Home: home, AgentPath: agent, Tick: tick, BootDelay: boot, GPUs: gpus, Prices: prices, Environ: os.Environ(), Logger: a.logger(),
 			})
 			if err != nil {
 				return err
@@ -60,6 +63,7 @@ ANYCLOUD_ENDPOINT is set. Jobs and VMs outlive it and are found again.`,
 	f.DurationVar(&idle, "idle-exit", 0, "leave after being idle for so long (0: never)")
 	f.DurationVar(&boot, "boot-delay", 0, "what a VM takes to boot")
 	f.StringVar(&gpus, "pretend-gpus", "", "GPUs to pretend, for trials, such as a100:8")
+	f.StringVar(&prices, "pretend-prices", "", "spot and on-demand USD per hour to pretend, such as 0.30,1.00")
 	return cmd
 }
 

@@ -46,6 +46,22 @@ func (a *app) timeline(j api.Job) error {
 	return err
 }
 
+// limitLine warns when most of a limit is used.
+func limitLine(l api.Limit) string {
+	line := l.Message
+	if l.Near {
+		line += fmt.Sprintf(" (warning: %d%% used; at 100%% it ends the job)", int(100*min(l.Used, 1)))
+	}
+	return line
+}
+
+// keptLine tells what a kept VM costs and how to end that.
+func keptLine(id string, k api.Kept) string {
+	up := time.Since(k.Since)
+	return fmt.Sprintf("%s, kept for %s, %.4f USD so far at %.4f USD/h; anycloud cancel %s ends it",
+		k.VMID, shortDuration(up), up.Hours()*k.Price, k.Price, id)
+}
+
 // facts are the lines about the job as a whole.
 func facts(j api.Job, row func(name, format string, args ...any)) {
 	kind := "on-demand"
@@ -68,6 +84,12 @@ func facts(j api.Job, row func(name, format string, args ...any)) {
 	}
 	if j.UnresponsiveSince != nil {
 		row("silent", "its VM runs and says nothing since %s", j.UnresponsiveSince.Local().Format(time.TimeOnly))
+	}
+	for _, l := range j.Limits {
+		row("limit", "%s", limitLine(l))
+	}
+	for _, k := range j.Kept {
+		row("kept VM", "%s", keptLine(j.ID, k))
 	}
 	row("attempts", "%d (preemptions %d, failures %d, refused launches %d)", len(j.Attempts), j.Preemptions, j.Failures, j.RefusedLaunches)
 	row("lost work", "%.1f s", j.LostSeconds)
@@ -101,9 +123,6 @@ func facts(j api.Job, row func(name, format string, args ...any)) {
 	}
 	for _, d := range j.Doomed {
 		row("ending", "VM %s", d.VMID)
-	}
-	for _, k := range j.Kept {
-		row("kept", "VM %s since %s: anycloud cancel %s releases it", k.VMID, k.Since.Local().Format(time.DateTime), j.ID)
 	}
 }
 

@@ -31,7 +31,8 @@ type access struct {
 	problem  error // of the last renewal
 	bucket   bucket.Objects
 	logs     bucket.Objects
-	ready    chan struct{} // closed with the first credentials
+	in, out  bucket.Objects // Bucket Sync; nil: not asked for
+	ready    chan struct{}  // closed with the first credentials
 	hadFirst bool
 }
 
@@ -61,20 +62,30 @@ func (x *access) use(ctx context.Context, c api.Credentials) error {
 	if err != nil {
 		return fmt.Errorf("open the log store: %w", err)
 	}
-	var objects bucket.Objects
 	expires := c.Logs.Expires
-	if c.Checkpoint != nil {
-		if objects, err = x.a.Open(ctx, *c.Checkpoint); err != nil {
-			return fmt.Errorf("open the job's bucket: %w", err)
+	open := func(what string, b *bucket.Access) bucket.Objects {
+		if b == nil || err != nil {
+			return nil
 		}
-		if e := c.Checkpoint.Expires; !e.IsZero() && (expires.IsZero() || e.Before(expires)) {
+		o, oerr := x.a.Open(ctx, *b)
+		if oerr != nil {
+			err = fmt.Errorf("open %s: %w", what, oerr)
+			return nil
+		}
+		if e := b.Expires; !e.IsZero() && (expires.IsZero() || e.Before(expires)) {
 			expires = e
 		}
+		return o
+	}
+	objects, in, out := open("the job's bucket", c.Checkpoint), open("the input", c.Input), open("the output", c.Output)
+	if err != nil {
+		return err
 	}
 	now := x.a.Now()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.creds, x.bucket, x.logs, x.expires, x.renewed, x.problem = c, objects, logs, expires, now, nil
+	x.in, x.out = in, out
 	x.renewAt = time.Time{}
 	if !expires.IsZero() {
 		x.renewAt = now.Add(max(renewLeast, min(renewMost, expires.Sub(now)/2)))
@@ -177,6 +188,15 @@ func (x *access) checkpoint() bucket.Objects {
 // logStore is the log store, likewise.
 func (x *access) logStore() bucket.Objects {
 	return renewed{x, func() bucket.Objects { return x.logs }}
+}
+
+// input and output are the buckets of Bucket Sync, likewise.
+func (x *access) input() bucket.Objects {
+	return renewed{x, func() bucket.Objects { return x.in }}
+}
+
+func (x *access) output() bucket.Objects {
+	return renewed{x, func() bucket.Objects { return x.out }}
 }
 
 // renewed is a bucket whose credentials change.

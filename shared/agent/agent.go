@@ -36,6 +36,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"anycloud/shared/agent/bucketsync"
 	"anycloud/shared/agent/runtime"
 	"anycloud/shared/api"
 	"anycloud/shared/bucket"
@@ -69,8 +70,10 @@ type Options struct {
 	Engine func(checkpoint.Options) (Engine, error) // nil: NewEngine
 	// Listen opens the container's socket; nil: there is none.
 	Listen func(path string) (net.Listener, error)
-	Now    func() time.Time
-	Logger *slog.Logger
+	// PretendGPUs: the VM's GPUs are not there; the container gets none.
+	PretendGPUs bool
+	Now         func() time.Time
+	Logger      *slog.Logger
 }
 
 // agent is one run of the program on its VM.
@@ -84,6 +87,7 @@ type agent struct {
 	saves  chan saveAsk
 	ship   *shipper
 	access *access
+	mirror *bucketsync.Mirror // nil: the job has no output bucket
 
 	factMu  sync.Mutex // facts reach the disk in their order
 	mu      sync.Mutex
@@ -128,6 +132,9 @@ func Run(ctx context.Context, o Options) error {
 		a.Logger.Debug("thaw", "err", err)
 	}
 	a.access = newAccess(a)
+	if err := a.openMirror(); err != nil {
+		return err
+	}
 	a.ship = newShipper(a)
 	err = a.live(ctx)
 	if errors.Is(err, ErrPowerOff) {

@@ -90,6 +90,12 @@ func (t *tending) end(ctx context.Context, e ending) error {
 			return err
 		}
 	}
+	if orders, notice, _ := t.look(); !e.Now && orders.Finish != nil && (notice == nil || notice.Kind != preempt.Interruption) {
+		// Nobody comes after us to mirror it. It is no reason to stay for ever.
+		if err := t.lastMirror(ctx, t.deadline(e)); ctx.Err() == nil && err != nil {
+			t.say("the output is not whole: %v", err)
+		}
+	}
 	return t.seal(ctx, t.deadline(e), func(r *api.Report) { r.Sealed = true })
 }
 
@@ -193,9 +199,21 @@ func (t *tending) ended(ctx context.Context, x runtime.Exit) error {
 	t.say("the container ended with code %d", x.Code)
 	t.fact(func(r *api.Report) { r.StoppedAt = x.FinishedAt })
 	deadline := t.deadline(ending{})
+	// Under a notice the commit goes first: who restores it mirrors the rest.
+	warned := !deadline.IsZero()
+	if !warned {
+		if err := t.mirrorAtExit(ctx); err != nil {
+			return err
+		}
+	}
 	if t.engine != nil {
 		mark := &checkpoint.Exit{Code: x.Code, OOM: x.OOM, StoppedAt: x.FinishedAt}
 		if err := t.lastCommit(ctx, checkpoint.SaveRequest{Stopped: true, Sealed: true, Exit: mark}, deadline); err != nil {
+			return err
+		}
+	}
+	if warned {
+		if err := t.mirrorAtExit(ctx); err != nil {
 			return err
 		}
 	}

@@ -18,6 +18,7 @@ const (
 	ofImage   = "image"
 	ofRestore = "restore"
 	ofSave    = "save"
+	ofInput   = "input"
 )
 
 // progress tells of something long in the job's log. The function that it

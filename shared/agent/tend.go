@@ -60,6 +60,7 @@ func (a *agent) tend(ctx context.Context, engine Engine) error {
 			}
 		}
 	}()
+	go a.mirrorLoop(ctx, engine)
 	s := a.disk.get()
 	t := &tending{agent: a, engine: engine, exit: exit, next: a.Now().Add(a.interval()), requested: s.Report.SaveDone, told: map[string]bool{}}
 	if engine != nil {

@@ -23,11 +23,12 @@ import (
 const (
 	checkpointRoot = "checkpoint"
 	outputRoot     = "output"
+	inputRoot      = "input"
 )
 
 // work is the attempt's course: stand by, take over, start, tend, end.
 func (a *agent) work(ctx context.Context) error {
-	if err := makeDirs(a.dir(checkpointRoot), a.dir(outputRoot), a.dir("run"), a.dir("container")); err != nil {
+	if err := makeDirs(a.dir(checkpointRoot), a.dir(outputRoot), a.dir(inputRoot), a.dir("run"), a.dir("container")); err != nil {
 		return err
 	}
 	status, err := a.run.Status(ctx)
@@ -97,6 +98,8 @@ func (a *agent) begin(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	fetched := make(chan error, 1)
+	go func() { fetched <- a.fetchInput(ctx) }()
 	engine, err := a.openEngine()
 	if err != nil {
 		return err
@@ -115,8 +118,10 @@ func (a *agent) begin(ctx context.Context) error {
 			}
 		}
 	}
-	if err := <-pulled; err != nil {
-		return err
+	for _, ready := range []chan error{pulled, fetched} {
+		if err := <-ready; err != nil {
+			return err
+		}
 	}
 	if err := a.start(ctx, from); err != nil {
 		return err
@@ -131,8 +136,8 @@ func (a *agent) openEngine() (Engine, error) {
 	}
 	return a.Engine(checkpoint.Options{
 		Objects: a.access.checkpoint(), Attempt: a.claim.Attempt,
-		Roots:    map[string]string{checkpointRoot: a.dir(checkpointRoot), outputRoot: a.dir(outputRoot)},
-		StateDir: a.dir("state/checkpoint"), MaxPause: a.maxPause(), Freezer: a.run, BeforeAppend: a.ship.beforeAppend, Now: a.Now, Logger: a.Logger,
+		Roots: map[string]string{checkpointRoot: a.dir(checkpointRoot), outputRoot: a.dir(outputRoot)},
+		Skip:  a.skipMirrored(), StateDir: a.dir("state/checkpoint"), MaxPause: a.maxPause(), Freezer: a.run, BeforeAppend: a.ship.beforeAppend, Now: a.Now, Logger: a.Logger,
 	})
 }
 
@@ -153,9 +158,14 @@ func (a *agent) pull(ctx context.Context) error {
 	if !strings.HasPrefix(a.claim.Spec.Image, "exec:") {
 		a.say("getting image %s", a.claim.Spec.Image)
 	}
+	spec := a.containerSpec()
+	var err error
+	if spec.RegistryAuth, err = a.registryAuth(); err != nil {
+		return err
+	}
 	tell := a.progress(ofImage)
 	for tries := 0; ; tries++ {
-		err := a.run.Pull(ctx, a.containerSpec(), func(done, total int64, _ string) { tell(done, total) })
+		err = a.run.Pull(ctx, spec, func(done, total int64, _ string) { tell(done, total) })
 		if err == nil {
 			a.fact(func(r *api.Report) { r.Phases.ImageReady = a.Now() })
 			return nil
@@ -335,6 +345,9 @@ func (a *agent) reportFound(ctx context.Context, from checkpoint.Restored) error
 				a.Logger.Warn("log not shipped in time", "err", err)
 			}
 			cancel()
+			if err := a.lastMirror(ctx, a.Now().Add(lastMirrorFor)); err != nil {
+				return err
+			}
 			a.fact(func(r *api.Report) {
 				r.Exit = &api.Exit{Attempt: from.Attempt, Code: from.Exit.Code, OOM: from.Exit.OOM, StoppedAt: from.Exit.StoppedAt}
 			})
@@ -370,9 +383,13 @@ func (a *agent) start(ctx context.Context, from checkpoint.Restored) error {
 	if err != nil {
 		return &failure{"", err.Error(), false}
 	}
+	spec := a.containerSpec()
+	if spec.Env, err = a.environment(); err != nil {
+		return err
+	}
 	wait := retryDelays()
 	for tries := 1; ; tries++ {
-		err = a.run.Start(ctx, a.containerSpec())
+		err = a.run.Start(ctx, spec)
 		switch {
 		case err == nil:
 			return a.started(ctx)
@@ -431,6 +448,14 @@ func (a *agent) containerSpec() runtime.Spec {
 			{Source: a.dir(outputRoot), Target: runtime.OutputDir, Env: map[string]string{"ANYCLOUD_OUTPUT_DIR": ""}},
 			{Source: a.dir("run"), Target: runtime.RunDir, Env: map[string]string{"ANYCLOUD_NOTICE_FILE": noticeFile, "ANYCLOUD_SOCKET": socketFile}},
 		},
+	}
+	if a.PretendGPUs {
+		spec.GPUs = 0
+	}
+	if s.Input != "" {
+		spec.Mounts = append(spec.Mounts, runtime.Mount{
+			Source: a.dir(inputRoot), Target: runtime.InputDir, ReadOnly: true, Env: map[string]string{"ANYCLOUD_INPUT_DIR": ""},
+		})
 	}
 	if s.Spot {
 		spec.MaxPause = a.maxPause()

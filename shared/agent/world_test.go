@@ -35,6 +35,8 @@ type world struct {
 	log   *fakeLog // the job's bucket
 	store *membucket.Objects
 	lines membucket.Hook // faults of the log store
+
+	output *membucket.Objects // Bucket Sync's
 }
 
 // inWorld runs a test in a fresh world, as its attempt 1.
@@ -48,6 +50,7 @@ func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 
 func newWorld(t *testing.T, dir string, attempt int, log *fakeLog, store *membucket.Objects) *world {
 	w := &world{t: t, dir: dir, log: log, store: store, box: &fakeRuntime{ended: make(chan struct{})}, meta: &fakeMeta{changed: make(chan struct{})}}
+	w.output = membucket.NewObjects()
 	w.spec = job.Spec{
 		Image: "train:1", Spot: true, CheckpointInterval: job.Duration(time.Minute), Grace: job.Duration(5 * time.Second),
 	}
@@ -72,6 +75,9 @@ func (w *world) boot() *process {
 		Connect: func(string) api.AgentService { return w.cp },
 		Runtime: func(string, string) (runtime.Runtime, error) { return w.box, nil },
 		Open: func(_ context.Context, a bucket.Access) (bucket.Objects, error) {
+			if a.URL == "mem:output" {
+				return w.output, nil
+			}
 			return &scoped{w.store.WithHook(func(ctx context.Context, c membucket.Call) error {
 				if w.lines != nil {
 					return w.lines(ctx, c)
@@ -280,6 +286,9 @@ func (c *fakeControl) Credentials(context.Context, string, int, string) (out api
 		out.LogPrefix = fmt.Sprintf("logs/%s/%06d/", testJob, c.attempt)
 		if c.w.spec.Spot {
 			out.Checkpoint = &bucket.Access{URL: "mem:job", Expires: expires}
+		}
+		if c.w.spec.Output != "" {
+			out.Output = &bucket.Access{URL: "mem:output"}
 		}
 	})
 	return out, err

@@ -119,6 +119,8 @@ type Failure struct {
 // Credentials open the job's bucket and its part of the log store.
 type Credentials struct {
 	Checkpoint *bucket.Access `json:"checkpoint,omitempty"` // nil: job without a bucket
+	Input      *bucket.Access `json:"input,omitempty"`      // to read; nil: none is asked for
+	Output     *bucket.Access `json:"output,omitempty"`     // to write; nil: none is asked for
 	Logs       bucket.Access  `json:"logs"`
 	LogPrefix  string         `json:"log_prefix"` // logs/<job>/<attempt, 6 digits>/
 }

@@ -69,6 +69,10 @@ func (s *service) CheckpointAccess(_ context.Context, id string) (bucket.Access,
 	_, err := s.note("access", id)
 	return bucket.Access{URL: "file:///b"}, err
 }
+func (s *service) Checkpoints(_ context.Context, id string) (api.CommitPage, error) {
+	_, err := s.note("checkpoints", id)
+	return api.CommitPage{Commits: []api.Commit{{Number: 3}}}, err
+}
 func (s *service) Doctor(_ context.Context, fix []string) (api.DoctorReport, error) {
 	_, err := s.note("doctor", fix)
 	return api.DoctorReport{Checks: []api.DoctorCheck{{ID: "table", Level: "ok"}}}, err
@@ -131,6 +135,7 @@ func TestBothEnds(t *testing.T) {
 		{func() error { _, err := c.Preempt(ctx, "j", api.PreemptRequest{Notice: &notice}); return err }, `["preempt","j",{"notice":"5s"}]`},
 		{func() error { _, err := c.Checkpoint(ctx, "j", api.CheckpointRequest{Request: 7}); return err }, `["checkpoint","j",{"request":7}]`},
 		{func() error { _, err := c.CheckpointAccess(ctx, "j"); return err }, `["access","j"]`},
+		{func() error { _, err := c.Checkpoints(ctx, "j"); return err }, `["checkpoints","j"]`},
 		{func() error { _, err := c.Doctor(ctx, []string{"vm-1"}); return err }, `["doctor",["vm-1"]]`},
 		{func() error { _, err := c.Credentials(ctx, "j", 3, "s3cret"); return err }, `["credentials","j",3,"s3cret"]`},
 		{func() error { return c.Ping(ctx) }, `["ping"]`},

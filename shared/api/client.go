@@ -290,6 +290,11 @@ func (c *Client) CheckpointAccess(ctx context.Context, id string) (out bucket.Ac
 	return out, c.do(ctx, call{method: http.MethodGet, path: jobPath(id, "/checkpoint/access"), out: &out, repeat: true})
 }
 
+// Checkpoints implements Service.
+func (c *Client) Checkpoints(ctx context.Context, id string) (out CommitPage, err error) {
+	return out, c.do(ctx, call{method: http.MethodGet, path: jobPath(id, "/checkpoints"), out: &out, repeat: true})
+}
+
 // Doctor implements Service.
 func (c *Client) Doctor(ctx context.Context, fix []string) (out DoctorReport, err error) {
 	return out, c.do(ctx, call{method: http.MethodPost, path: "/v1/doctor", body: DoctorRequest{fix}, out: &out, repeat: len(fix) == 0})

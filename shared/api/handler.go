@@ -53,6 +53,7 @@ func NewHandler(s Service, o HandlerOptions) http.Handler {
 		"POST /v1/jobs/{id}/preempt":          h.preempt,
 		"POST /v1/jobs/{id}/checkpoint":       h.checkpoint,
 		"GET /v1/jobs/{id}/checkpoint/access": h.checkpointAccess,
+		"GET /v1/jobs/{id}/checkpoints":       h.checkpoints,
 		"POST /v1/doctor":                     h.doctor,
 	} {
 		mux.HandleFunc(pattern, h.user(f))
@@ -338,6 +339,10 @@ func (h *handler) checkpoint(r *http.Request) (any, error) {
 
 func (h *handler) checkpointAccess(r *http.Request) (any, error) {
 	return h.s.CheckpointAccess(r.Context(), r.PathValue("id"))
+}
+
+func (h *handler) checkpoints(r *http.Request) (any, error) {
+	return h.s.Checkpoints(r.Context(), r.PathValue("id"))
 }
 
 // DoctorRequest is the body of POST /v1/doctor.

@@ -45,6 +45,7 @@ type Job struct {
 	WaitReason        string       `json:"wait_reason,omitempty"`
 	UnresponsiveSince *time.Time   `json:"unresponsive_since"`
 	Checkpoint        *Checkpoint  `json:"checkpoint"`
+	Limits            []Limit      `json:"limits"`
 	Attempts          []Attempt    `json:"attempts"`
 	Doomed            []Doomed     `json:"doomed"`
 	Kept              []Kept       `json:"kept"`
@@ -60,6 +61,14 @@ type Checkpoint struct {
 	PauseSeconds Pauses     `json:"pause_seconds"`
 	Health       string     `json:"health"` // ok, late, failing, none
 	Problem      string     `json:"problem"`
+}
+
+// Limit is one of the limits that the user set, counted from the run's start.
+type Limit struct {
+	Limit   string  `json:"limit"` // max_runtime, max_preemptions, deadline, max_cost
+	Used    float64 `json:"used"`  // share: at 1 it ends the job with this reason
+	Message string  `json:"message"`
+	Near    bool    `json:"near"` // most of it is used
 }
 
 // Pauses are how long the job was frozen for clean commits, in seconds.
@@ -93,6 +102,7 @@ type Doomed struct {
 type Kept struct {
 	VMID  string    `json:"vm_id"`
 	Since time.Time `json:"since"`
+	Price float64   `json:"usd_per_hour"`
 }
 
 // LogLine is one line of a job's output. Cursor, given back as `after`,
@@ -109,9 +119,9 @@ type LogLine struct {
 	Progress *Progress `json:"progress,omitempty"`
 }
 
-// Progress of getting an image, restoring or saving.
+// Progress of getting an image or the input, restoring or saving.
 type Progress struct {
-	What  string `json:"what"`  // image, restore, save
+	What  string `json:"what"`  // image, input, restore, save
 	Done  int64  `json:"done"`  // bytes
 	Total int64  `json:"total"` // bytes; may grow
 }

@@ -27,6 +27,8 @@ type Service interface {
 	Checkpoint(ctx context.Context, id string, r CheckpointRequest) (CheckpointReply, error)
 	// CheckpointAccess hands out credentials to read the job's bucket.
 	CheckpointAccess(ctx context.Context, id string) (bucket.Access, error)
+	// Checkpoints lists the job's commits, oldest first.
+	Checkpoints(ctx context.Context, id string) (CommitPage, error)
 	Doctor(ctx context.Context, fix []string) (DoctorReport, error)
 
 	AgentService
@@ -70,6 +72,25 @@ type LogPage struct {
 	Next  string    `json:"next"` // give back as After
 	More  bool      `json:"more"` // another page is there now
 	Ended bool      `json:"ended"`
+}
+
+// CommitPage is a job's commits.
+type CommitPage struct {
+	Commits []Commit `json:"commits"`
+}
+
+// Commit is one saved checkpoint.
+type Commit struct {
+	Number      int       `json:"number"`
+	Attempt     int       `json:"attempt"`
+	Clean       bool      `json:"clean"`
+	Sealed      bool      `json:"sealed"`
+	ExitCode    *int      `json:"exit_code"`
+	CapturedAt  time.Time `json:"captured_at"`
+	CommittedAt time.Time `json:"committed_at"`
+	Files       int64     `json:"files"`
+	Bytes       int64     `json:"bytes"`
+	Pruned      bool      `json:"pruned"` // it cannot be restored any more
 }
 
 // DoctorReport is what is wrong, and what could be mended.

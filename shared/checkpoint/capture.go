@@ -139,6 +139,11 @@ func (s *Saver) walkAll(ctx context.Context) (map[string][]node, time.Time, []st
 		if err != nil {
 			return nil, at, nil, err
 		}
+		if s.o.Skip != nil {
+			t.nodes = slices.DeleteFunc(t.nodes, func(n node) bool {
+				return n.Type == typeFile && n.nlink == 1 && s.o.Skip(name, n.Path) // other names of it need this one
+			})
+		}
 		trees[name] = t.nodes
 		skipped = append(skipped, t.skipped...)
 	}

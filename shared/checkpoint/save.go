@@ -29,8 +29,10 @@ type Options struct {
 	Attempt  int
 	Roots    map[string]string // name in commits: directory
 	StateDir string            // survives the saver; "" keeps nothing
-	MaxPause time.Duration     // longest freeze; 0: never
-	Freezer  Freezer           // nil: never
+	// Skip leaves a file out of commits; asked at every look. May be nil.
+	Skip     func(root, path string) bool
+	MaxPause time.Duration // longest freeze; 0: never
+	Freezer  Freezer       // nil: never
 	// BeforeAppend runs after a commit's capture and before its entry; what it
 	// returns travels in the commit. May be nil.
 	BeforeAppend func(ctx context.Context) ([]byte, error)

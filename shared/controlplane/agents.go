@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"anycloud/shared/api"
+	"anycloud/shared/bucket"
 	"anycloud/shared/cloud"
 	"anycloud/shared/job"
 	"anycloud/shared/preempt"
@@ -262,6 +263,20 @@ func (c *ControlPlane) Credentials(ctx context.Context, id string, number int, s
 			return api.Credentials{}, fmt.Errorf("credentials for the bucket of job %s: %w", id, err)
 		}
 		out.Checkpoint = &access
+	}
+	for _, sync := range []struct {
+		url   string
+		write bool
+		to    **bucket.Access
+	}{{j.Spec.Input, false, &out.Input}, {j.Spec.Output, true, &out.Output}} {
+		if sync.url == "" {
+			continue
+		}
+		access, err := c.SyncAccess(ctx, sync.url, sync.write)
+		if err != nil {
+			return api.Credentials{}, fmt.Errorf("credentials for %s of job %s: %w", sync.url, id, err)
+		}
+		*sync.to = &access
 	}
 	if c.LogAccess != nil {
 		if out.Logs, err = c.LogAccess(ctx, out.LogPrefix); err != nil {

@@ -48,6 +48,10 @@ type Options struct {
 	NewestEntry func(ctx context.Context, objects bucket.Objects) (time.Time, error)
 	// LogAccess hands out credentials to write log objects under a prefix.
 	LogAccess func(ctx context.Context, prefix string) (bucket.Access, error)
+	// Commits lists what a job's log holds.
+	Commits func(ctx context.Context, objects bucket.Objects) ([]api.Commit, error)
+	// SyncAccess hands out credentials for a user's bucket, to read or to write.
+	SyncAccess func(ctx context.Context, url string, write bool) (bucket.Access, error)
 	// DeadLetters tells doctor of events that no function could handle.
 	DeadLetters func(context.Context) ([]string, error)
 	Logger      *slog.Logger
@@ -63,6 +67,9 @@ type Config struct {
 	LaunchFor    time.Duration // deadline of one launch call; default DefaultLaunchFor
 	ReportEvery  time.Duration // of a running job; default DefaultReportEvery
 	HandoverPoll time.Duration // of an agent that waits to become the writer; default DefaultHandoverPoll
+
+	SyncSchemes   []string // of buckets that VMs can reach: file, s3, …
+	SecretSources []string // that VMs can resolve: file, env, …
 }
 
 const (

@@ -143,8 +143,9 @@ func (c *ControlPlane) doctorJob(j *job.Job) (checks []api.DoctorCheck) {
 		}
 		add("checkpoint", "error", what, "its container works on; see anycloud status "+j.ID)
 	}
-	for _, k := range j.Kept {
-		add("kept-"+k.VMID, "warning", fmt.Sprintf("VM %s of job %s is kept since %s", k.VMID, j.ID, k.Since.Format("2006-01-02 15:04")), "anycloud cancel "+j.ID+" releases it")
+	for _, k := range v.Kept {
+		cost := c.Now().Sub(k.Since).Hours() * k.Price
+		add("kept-"+k.VMID, "warning", fmt.Sprintf("VM %s of job %s is kept since %s: %.4f USD so far, %.4f USD/h", k.VMID, j.ID, k.Since.Format("2006-01-02 15:04"), cost, k.Price), "anycloud cancel "+j.ID+" releases it")
 	}
 	if v.UnresponsiveSince != nil {
 		add("silent", "warning", fmt.Sprintf("job %s has not been heard of since %s", j.ID, v.UnresponsiveSince.Format("15:04:05")), "it is left alone for --unresponsive-after")

@@ -61,7 +61,10 @@ func newStack(t testing.TB) *stack {
 			return nil
 		},
 		LogAccess: func(context.Context, string) (bucket.Access, error) { return bucket.Access{URL: "mem://logs"}, nil },
-		Config:    Config{Stack: "st", Prefix: "ac", DefaultCloud: "fake"},
+		SyncAccess: func(_ context.Context, url string, _ bool) (bucket.Access, error) {
+			return bucket.Access{URL: url}, nil
+		},
+		Config: Config{Stack: "st", Prefix: "ac", DefaultCloud: "fake", SyncSchemes: []string{"file", "s3"}, SecretSources: []string{"file", "env"}},
 	})
 	return s
 }

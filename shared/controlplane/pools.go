@@ -55,7 +55,11 @@ func (c *ControlPlane) candidates(ctx context.Context, j *job.Job) ([]job.Placem
 	if err != nil {
 		return nil, err
 	}
-	needs := cloud.Needs{Machine: machineOf(j.Spec), Spot: j.Spec.Spot, Regions: j.Spec.Region, Zones: j.Spec.Zone}
+	spot := j.Spec.Spot
+	if at, ok := j.FallbackAt(); ok && !c.Now().Before(at) {
+		spot = false // for this VM; the next loss looks for spot capacity again
+	}
+	needs := cloud.Needs{Machine: machineOf(j.Spec), Spot: spot, Regions: j.Spec.Region, Zones: j.Spec.Zone}
 	if j.Bucket != nil && j.Bucket.Region != "" && j.Checkpoint != nil {
 		needs.Regions = []string{j.Bucket.Region} // bound to its bucket's region from the first commit on
 	}

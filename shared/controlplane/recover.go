@@ -37,6 +37,10 @@ func (c *ControlPlane) recoverOnce(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("recover job %s: %w", id, err)
 	}
+	if l := j.LimitDue(c.Now()); l != nil {
+		_, err := c.apply(ctx, j, always(job.LimitReached{Reason: l.Reason, Message: l.Message}))
+		return err
+	}
 	terr := c.terminateDue(ctx, j)
 	switch j.State {
 	case job.Pending, job.Recovering:
@@ -52,8 +56,7 @@ func (c *ControlPlane) launchNext(ctx context.Context, j *job.Job) error {
 	if now.Before(j.WakeAt) {
 		return nil
 	}
-	// A run that begins afresh may find that its bucket was deleted by hand.
-	if j.Bucket != nil && (j.Bucket.State == job.BucketIntended || j.FreshFrom > j.Attempt) {
+	if j.Bucket != nil && j.Bucket.State == job.BucketIntended {
 		var err error
 		if j, err = c.makeBucket(ctx, j); err != nil || j == nil {
 			return err

@@ -80,7 +80,7 @@ func (c *ControlPlane) resumable(ctx context.Context, j *job.Job, spec *job.Spec
 		return api.Errorf(http.StatusUnprocessableEntity, api.CodeInvalid, "no machine can hold this job: %v", err)
 	}
 	// Other errors of a look at the offers refuse nothing: the job waits.
-	resolveGPUs(spec, offers)
+	*spec = countGPUs(*spec, offers)
 	return nil
 }
 

@@ -10,49 +10,11 @@ import (
 	"time"
 
 	"anycloud/shared/api"
-	"anycloud/shared/bucket"
-	"anycloud/shared/bucket/membucket"
-	"anycloud/shared/cloud"
 	"anycloud/shared/cloud/fakecloud"
 	"anycloud/shared/job"
 	"anycloud/shared/store"
 	"anycloud/shared/store/memstore"
 )
-
-func TestSubmitRefusesWhatCannotBe(t *testing.T) {
-	s := newStack(t)
-	long := job.Duration(2 * time.Hour)
-	for words, spec := range map[string]job.Spec{
-		"no image is given":         {},
-		"is not an image reference": {Image: "Not An Image"},
-		"needs a command":           {Image: "exec:"},
-		"at most 100":               {Image: "i", Name: strings.Repeat("n", 101)},
-		"exclude each other":        {Image: "i", GPU: "a100", VMType: "m1"},
-		"is no GPU":                 {Image: "i", GPU: "A 100"},
-		"too many GPUs":             {Image: "i", GPU: "a100:999"},
-		"amd64 or arm64":            {Image: "i", Arch: "mips"},
-		"cannot be negative":        {Image: "i", Memory: -1},
-		"0 means none":              {Image: "i", Retries: -1},
-		"at least 1s":               {Image: "i", CheckpointInterval: job.Duration(time.Millisecond)},
-		"0s to 1h":                  {Image: "i", Grace: long},
-		"0 (never freeze) to 10s":   {Image: "i", MaxPause: &long},
-		"keep_checkpoint":           {Image: "i", KeepCheckpoint: -1},
-		"at least 1m, or never":     {Image: "i", UnresponsiveAfter: job.Duration(time.Second)},
-		"not the name of":           {Image: "i", Env: map[string]string{"1A": "x"}},
-		"the agent's own":           {Image: "i", Env: map[string]string{"ANYCLOUD_JOB_ID": "x"}},
-		"is not configured here":    {Image: "i", Clouds: []string{"moon"}},
-		"one cloud":                 {Image: "i", Clouds: []string{"fake", "fake"}},
-		"NUL":                       {Image: "i", Command: []string{"a\x00b"}},
-	} {
-		_, err := s.Submit(t.Context(), api.SubmitRequest{Spec: spec}, "")
-		refused(t, err, http.StatusBadRequest, words)
-	}
-	_, err := s.Submit(t.Context(), api.SubmitRequest{Spec: job.Spec{Image: "i", VMType: "none.such"}}, "")
-	refused(t, err, http.StatusUnprocessableEntity, "no machine can hold")
-	if page, err := s.List(t.Context(), api.ListQuery{All: true}); err != nil || len(page.Jobs) > 0 {
-		t.Errorf("jobs were made: %+v, %v", page.Jobs, err)
-	}
-}
 
 func TestIDsAreLabels(t *testing.T) {
 	s := newStack(t)
@@ -119,35 +81,6 @@ func TestForeignBucketIsNeverTouched(t *testing.T) {
 	if page, _, err := o.List(ctx, "", "", 0); err != nil || len(page) != 1 {
 		t.Errorf("their bucket: %v, %v", page, err)
 	}
-}
-
-// TestSubmitRefusesWhatNoProgramCanBeGiven: what would fail on the VM only, or
-// not fit into the table.
-func TestSubmitRefusesWhatNoProgramCanBeGiven(t *testing.T) {
-	s := newStack(t)
-	for words, spec := range map[string]job.Spec{
-		"exec: alone":      {Image: "exec:train", Command: []string{"train"}},
-		"cannot be shown":  {Image: "i", Name: "red\x1b[31m"},
-		"absolute path":    {Image: "i", Workdir: "work"},
-		"base64":           {Image: "i", Env: map[string]string{"A": "x\x00"}},
-		"at most 131072":   {Image: "i", Env: map[string]string{"A": strings.Repeat("x", MaxSpec)}},
-		"give 0s to 1h":    {Image: "i", Grace: -1},
-		"cpus, memory":     {Image: "i", CPUs: -1},
-		"at least 1m":      {Image: "i", UnresponsiveAfter: -2},
-		"checkpoint_inter": {Image: "i", CheckpointInterval: job.Duration(-time.Minute)},
-	} {
-		_, err := s.Submit(t.Context(), api.SubmitRequest{Spec: spec}, "")
-		refused(t, err, http.StatusBadRequest, words)
-	}
-	for words, spec := range map[string]job.Spec{
-		"moon-1": {Image: "i", Region: []string{"moon-1"}},
-		"zones":  {Image: "i", Zone: []string{"fake-1z"}},
-		"h100":   {Image: "i", GPU: "h100"},
-	} {
-		_, err := s.Submit(t.Context(), api.SubmitRequest{Spec: spec}, "")
-		refused(t, err, http.StatusUnprocessableEntity, words)
-	}
-	s.submit(job.Spec{Image: "i", Name: strings.Repeat("ß", 100), Workdir: "/work", UnresponsiveAfter: job.Never})
 }
 
 func TestDryRunWritesNothing(t *testing.T) {
@@ -233,7 +166,7 @@ func TestOneKeyAtOnce(t *testing.T) {
 	if rival.Job.ID == "" || mine.Job.ID != rival.Job.ID || !mine.Repeat {
 		t.Errorf("rival %s, mine %s", rival.Job.ID, mine.Job.ID)
 	}
-	s.pass(keyFor)
+	s.pass(keepKey)
 	later, err := s.Submit(ctx, ask, "key")
 	s.must(err)
 	if later.Repeat || later.Job.ID == mine.Job.ID {
@@ -241,66 +174,23 @@ func TestOneKeyAtOnce(t *testing.T) {
 	}
 }
 
-// TestBucketCreation: no VM before the bucket; unanswered it is repeated, and
-// what a person must mend is shown, not fatal.
-func TestBucketCreation(t *testing.T) {
+// TestRepeatOutlivesItsDeadline: what would refuse a job now refuses no repeat of
+// the submit that made it.
+func TestRepeatOutlivesItsDeadline(t *testing.T) {
+	s := newStack(t)
 	ctx := t.Context()
-	for name, at := range map[string]membucket.When{"refused": membucket.Before, "unanswered": membucket.After} {
-		t.Run(name, func(t *testing.T) {
-			s := newStack(t)
-			id := s.submit(job.Spec{Spot: true})
-			s.buckets.Hook = func(_ context.Context, c membucket.Call) error {
-				if c.Op == membucket.OpCreate && c.When == at {
-					return errors.New("time-out")
-				}
-				return nil
-			}
-			if err := s.Recover(ctx, id); err == nil {
-				t.Error("no error, so no other delivery")
-			}
-			if s.state(id, job.Pending); s.cloud.Calls(fakecloud.OpLaunch) > 0 {
-				t.Error("launched without its bucket")
-			}
-			s.buckets.Hook = nil
-			s.must(s.Recover(ctx, id))
-			s.state(id, job.Starting)
-		})
+	ask := api.SubmitRequest{Spec: job.Spec{Image: "i", VMType: "fake.small", Deadline: s.now.Add(time.Hour)}}
+	first, err := s.Submit(ctx, ask, "key")
+	s.must(err)
+	s.pass(2 * time.Hour)
+	_, err = s.Submit(ctx, ask, "another key")
+	refused(t, err, http.StatusBadRequest, "has passed: give a later one")
+	s.Clouds["fake"] = fakecloud.New(fakecloud.Options{Now: s.Now, Stack: "st", Types: fakecloud.DefaultTypes[4:]})
+	again, err := s.Submit(ctx, ask, "key")
+	s.must(err)
+	if again.Job.ID != first.Job.ID || !again.Repeat {
+		t.Errorf("%+v", again)
 	}
-	for name, class := range map[string]error{"denied": bucket.ErrDenied, "full": bucket.ErrFull} {
-		t.Run(name, func(t *testing.T) {
-			s := newStack(t)
-			id := s.submit(job.Spec{Spot: true})
-			s.buckets.Hook = func(context.Context, membucket.Call) error { return class }
-			s.must(s.Recover(ctx, id))
-			v, err := s.Get(ctx, id)
-			s.must(err)
-			if v.State != job.Pending || v.WaitingFor == nil || !strings.Contains(v.WaitReason, class.Error()) {
-				t.Errorf("%s waits for %v: %q", v.State, v.WaitingFor, v.WaitReason)
-			}
-			s.buckets.Hook = nil
-			s.tick()
-			if s.state(id, job.Starting); s.job(id).WaitingFor != "" {
-				t.Error("it still waits")
-			}
-		})
-	}
-	t.Run("offers denied", func(t *testing.T) {
-		s := newStack(t)
-		id := s.submit(job.Spec{})
-		s.Clouds["fake"] = s.cloud.WithHook(func(_ context.Context, c fakecloud.Call) error {
-			if c.Op == fakecloud.OpOffers {
-				return cloud.ErrDenied
-			}
-			return nil
-		})
-		s.must(s.Recover(ctx, id))
-		if v, err := s.Get(ctx, id); err != nil || !strings.Contains(v.WaitReason, "permission denied") {
-			t.Errorf("waits for %q, %v", v.WaitReason, err)
-		}
-		s.Clouds["fake"] = s.cloud
-		s.tick()
-		s.state(id, job.Starting)
-	})
 }
 
 // TestAllGPUs is a number from submit on; where no offer is to be had, the

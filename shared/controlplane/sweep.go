@@ -138,6 +138,9 @@ func (s *sweep) drive(ctx context.Context, j *job.Job) error {
 	if len(j.Outbox) > 0 && now.Sub(j.UpdatedAt) > time.Second {
 		c.publish(ctx, j)
 	}
+	if j.LimitDue(now) != nil {
+		return c.Recover(ctx, j.ID)
+	}
 	switch j.State {
 	case job.Pending, job.Recovering:
 		if now.Before(j.WakeAt) && !due(j, now) {

@@ -141,32 +141,64 @@ func (c *ControlPlane) Checkpoint(ctx context.Context, id string, r api.Checkpoi
 	return reply, nil
 }
 
-// CheckpointAccess hands out credentials to read the job's bucket.
-func (c *ControlPlane) CheckpointAccess(ctx context.Context, id string) (bucket.Access, error) {
+// Checkpoints lists the job's commits.
+func (c *ControlPlane) Checkpoints(ctx context.Context, id string) (api.CommitPage, error) {
+	page := api.CommitPage{Commits: []api.Commit{}}
+	j, err := c.readable(ctx, id)
+	if err != nil {
+		return page, err
+	}
+	admin, err := c.bucketsOf(j.Bucket.Cloud)
+	if err != nil {
+		return page, err
+	}
+	objects, err := admin.Open(ctx, j.Bucket.Name)
+	if err == nil {
+		page.Commits, err = c.Commits(ctx, objects)
+	}
+	return page, bucketProblem(j, err)
+}
+
+// bucketProblem words what a user can know of a bucket that cannot be read.
+func bucketProblem(j *job.Job, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bucket.ErrNoBucket), isNotOwned(err):
+		return api.Errorf(http.StatusConflict, api.CodeConflict,
+			"the bucket %s of job %s is gone, somebody deleted it: resubmit with --fresh to start from the beginning", j.Bucket.Name, j.ID)
+	}
+	return fmt.Errorf("read the bucket of job %s: %w", j.ID, err)
+}
+
+// readable is a job whose bucket can be read.
+func (c *ControlPlane) readable(ctx context.Context, id string) (*job.Job, error) {
 	j, err := c.Store.Get(ctx, id)
 	if err != nil {
-		return bucket.Access{}, userProblem(id, err)
+		return nil, userProblem(id, err)
 	}
 	switch {
 	case j.Bucket == nil:
-		return bucket.Access{}, api.Errorf(http.StatusConflict, api.CodeConflict, "job %s has no checkpoints: it was not submitted with --spot", id)
+		return nil, api.Errorf(http.StatusConflict, api.CodeConflict, "job %s has no checkpoints: it was not submitted with --spot", id)
 	case j.Bucket.State == job.BucketIntended:
-		return bucket.Access{}, api.Errorf(http.StatusConflict, api.CodeConflict, "job %s has no checkpoints yet: try again when it is running", id)
+		return nil, api.Errorf(http.StatusConflict, api.CodeConflict, "job %s has no checkpoints yet: try again when it is running", id)
 	case j.Bucket.State != job.BucketCreated:
-		return bucket.Access{}, api.Errorf(http.StatusConflict, api.CodeConflict,
+		return nil, api.Errorf(http.StatusConflict, api.CodeConflict,
 			"the bucket of job %s is %s: submit with --persist-bucket to keep checkpoints after success", id, j.Bucket.State)
+	}
+	return j, nil
+}
+
+// CheckpointAccess hands out credentials to read the job's bucket.
+func (c *ControlPlane) CheckpointAccess(ctx context.Context, id string) (bucket.Access, error) {
+	j, err := c.readable(ctx, id)
+	if err != nil {
+		return bucket.Access{}, err
 	}
 	admin, err := c.bucketsOf(j.Bucket.Cloud)
 	if err != nil {
 		return bucket.Access{}, err
 	}
 	access, err := admin.Access(ctx, j.Bucket.Name)
-	if errors.Is(err, bucket.ErrNotFound) || isNotOwned(err) {
-		return bucket.Access{}, api.Errorf(http.StatusConflict, api.CodeConflict,
-			"the bucket %s of job %s is gone, somebody deleted it: there are no checkpoints to show", j.Bucket.Name, id)
-	}
-	if err != nil {
-		return bucket.Access{}, fmt.Errorf("credentials for the bucket of job %s: %w", id, err)
-	}
-	return access, nil
+	return access, bucketProblem(j, err)
 }

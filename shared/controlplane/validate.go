@@ -100,8 +100,25 @@ func (c *ControlPlane) validate(s job.Spec) error {
 		return bad("max_pause %s: give 0 (never freeze) to 10s", *s.MaxPause)
 	case s.KeepCheckpoint < 0:
 		return bad("keep_checkpoint cannot be negative: give for example 7d")
+	case s.MaxRuntime < 0 || s.MaxCost < 0 || s.MaxPreemptions != nil && *s.MaxPreemptions < 0:
+		return bad("max_runtime, max_cost and max_preemptions cannot be negative: leave out the limits that you do not want")
+	case !s.Deadline.IsZero() && !s.Deadline.After(c.Now()):
+		return bad("the deadline %s has passed: give a later one", s.Deadline.Format(time.RFC3339))
+	case s.Fallback != "" && !s.Spot:
+		return bad("fallback is for spot jobs: leave it out, or add spot")
 	case s.UnresponsiveAfter != job.Never && s.UnresponsiveAfter.D() < time.Minute:
 		return bad("unresponsive_after %s is too short: at least 1m, or never", s.UnresponsiveAfter)
+	}
+	if s.Fallback != "" {
+		if _, err := job.ParseFallback(s.Fallback); err != nil {
+			return bad("%v", err)
+		}
+	}
+	if err := c.validateSync(s); err != nil {
+		return err
+	}
+	if err := c.validateSecrets(s); err != nil {
+		return err
 	}
 	for _, name := range sortedKeys(s.Env) {
 		switch {

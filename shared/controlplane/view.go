@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -36,7 +37,11 @@ func (c *ControlPlane) view(j *job.Job) api.Job {
 		v.Doomed = append(v.Doomed, api.Doomed{VMID: d.VMID, TerminateAfter: d.TerminateAfter})
 	}
 	for _, k := range j.Kept {
-		v.Kept = append(v.Kept, api.Kept{VMID: k.VMID, Since: k.Since})
+		kept := api.Kept{VMID: k.VMID, Since: k.Since}
+		if a := j.AttemptOf(k.VMID); a != nil {
+			kept.Price = a.Placement.Price
+		}
+		v.Kept = append(v.Kept, kept)
 	}
 	end := now
 	if !j.EndedAt.IsZero() {
@@ -50,10 +55,6 @@ func (c *ControlPlane) view(j *job.Job) api.Job {
 			ExitCode: a.ExitCode, Restored: a.Restored, LostSeconds: a.LostSeconds, Phases: a.Phases,
 		})
 		v.LostSeconds += a.LostSeconds
-		seconds := secondsOf(a.StartedAt, a.EndedAt, now)
-		v.VMSeconds += seconds
-		v.CostUSD += seconds / 3600 * a.Placement.Price
-		v.OnDemandUSD += seconds / 3600 * a.Placement.List
 		if !a.ContainerStartedAt.IsZero() {
 			if v.StartedAt == nil {
 				v.StartedAt = timeOrNil(a.ContainerStartedAt)
@@ -64,8 +65,12 @@ func (c *ControlPlane) view(j *job.Job) api.Job {
 			v.UnresponsiveSince = timeOrNil(a.SilentSince)
 		}
 	}
-	for _, o := range j.Others {
-		v.VMSeconds += secondsOf(o.StartedAt, o.EndedAt, now)
+	v.VMSeconds, v.CostUSD, v.OnDemandUSD = j.Spent(now, 0)
+	v.Limits = []api.Limit{}
+	for _, l := range j.Limits(now) {
+		v.Limits = append(v.Limits, api.Limit{
+			Limit: string(l.Reason), Used: min(l.Used, math.MaxFloat64), Message: l.Message, Near: l.Used >= job.LimitNear && !j.State.Terminal(),
+		})
 	}
 	if v.StartedAt != nil {
 		stop := end

@@ -44,6 +44,8 @@ func (s Spec) Clone() Spec {
 	s.Region = slices.Clone(s.Region)
 	s.Zone = slices.Clone(s.Zone)
 	s.MaxPause = ptr(s.MaxPause)
+	s.MaxPreemptions = ptr(s.MaxPreemptions)
+	s.Secret = maps.Clone(s.Secret)
 	return s
 }
 

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -82,6 +83,10 @@ func (t *step) lose(a *Attempt, why EndReason, after time.Time, evidence string)
 		j.RunPreemptions++
 	}
 	if a.Number != j.Attempt || (j.State != Starting && j.State != Running) {
+		return
+	}
+	if j.overPreemptions() {
+		t.limitReached(ReasonMaxPreemptions, fmt.Sprintf("preempted %d times, and max_preemptions is %d", j.RunPreemptions, *j.Spec.MaxPreemptions))
 		return
 	}
 	j.LossNoticed, j.LossRecorded = t.now, t.now

@@ -142,6 +142,11 @@ type (
 		Fresh  bool
 		Bucket *Bucket // used if the job has none and its new spec wants one
 	}
+	// LimitReached: one of the user's limits ends the job.
+	LimitReached struct {
+		Reason  Reason
+		Message string
+	}
 	// SaveRequested: the user wants a commit.
 	SaveRequested struct{}
 
@@ -178,6 +183,7 @@ func (LaunchMissed) Kind() string     { return "LaunchMissed" }
 func (Silence) Kind() string          { return "Silence" }
 func (CancelRequested) Kind() string  { return "CancelRequested" }
 func (Resubmitted) Kind() string      { return "Resubmitted" }
+func (LimitReached) Kind() string     { return "LimitReached" }
 func (SaveRequested) Kind() string    { return "SaveRequested" }
 func (DisposalIntended) Kind() string { return "DisposalIntended" }
 func (BucketGone) Kind() string       { return "BucketGone" }

@@ -46,6 +46,8 @@ type Job struct {
 	RunFailures     int `json:"run_failures,omitempty"`
 	RefusedInRow    int `json:"refused_in_row,omitempty"` // drives the backoff of launches
 
+	NoSpotSince time.Time `json:"no_spot_since,omitzero"` // first of the refusals for want of spot capacity since the last launch
+
 	Checkpoint  *Checkpoint `json:"checkpoint,omitempty"`
 	SaveRequest int64       `json:"save_request,omitempty"` // number of the newest `checkpoint now`
 	SaveDone    int64       `json:"save_done,omitempty"`    // newest request answered by a durable commit

@@ -2,6 +2,7 @@ package job
 
 import (
 	"slices"
+	"time"
 )
 
 func (t *step) bucketReady() error {
@@ -80,13 +81,36 @@ func (t *step) launchRefused(e LaunchRefused) error {
 		t.end(Failed, ReasonLaunchRefused, e.Message, nil)
 		return nil
 	}
+	if e.For == WaitCapacity {
+		t.noSpot()
+	}
 	wait := e.For
 	if wait == WaitQuota && t.dyingVM() {
 		wait = WaitPreviousVM // its room comes free when it is gone; vmGone wakes the job
 	}
 	t.wait(wait, e.Message)
 	j.WakeAt = e.RetryAt
+	if at, ok := j.FallbackAt(); ok && t.now.Before(at) && at.Before(j.WakeAt) {
+		j.WakeAt = at
+	}
 	return nil
+}
+
+// noSpot notes since when spot capacity is wanting.
+func (t *step) noSpot() {
+	if t.j.Spec.Spot && t.j.NoSpotSince.IsZero() {
+		t.j.NoSpotSince = t.now
+	}
+}
+
+// FallbackAt is when the job may launch on-demand for want of spot capacity;
+// false: never.
+func (j *Job) FallbackAt() (time.Time, bool) {
+	if j.Spec.Fallback == "" || j.NoSpotSince.IsZero() {
+		return zeroTime, false
+	}
+	after, err := ParseFallback(j.Spec.Fallback)
+	return j.NoSpotSince.Add(after), err == nil
 }
 
 // dyingVM says whether a VM of the job is on its way out.
@@ -142,6 +166,9 @@ func (t *step) postponed(e Postponed) error {
 	if t.j.WaitingFor == e.For && t.j.WaitReason == e.Message && t.j.WakeAt.Equal(e.Until) {
 		return nil // doubled
 	}
+	if e.For == WaitCapacity {
+		t.noSpot()
+	}
 	t.wait(e.For, e.Message)
 	t.j.WakeAt = e.Until
 	return nil
@@ -178,7 +205,7 @@ func (t *step) vmKnown(vm VMFacts, shown bool) *Attempt {
 		j.Launch = nil
 		j.Attempt = l.Attempt
 		j.State = Starting
-		j.RefusedInRow = 0
+		j.RefusedInRow, j.NoSpotSince = 0, zeroTime
 		a := t.addAttempt(vm)
 		a.Seen = shown
 		a.Phases.LaunchCalled = l.Intended

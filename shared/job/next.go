@@ -149,6 +149,8 @@ func (t *step) apply(e Event) error {
 		return t.cancelRequested(e)
 	case Resubmitted:
 		return t.resubmitted(e)
+	case LimitReached:
+		t.limitReached(e.Reason, e.Message)
 	case SaveRequested:
 		return t.saveRequested()
 	case DisposalIntended:

@@ -36,7 +36,7 @@ func sampleEvents(now time.Time) []Event {
 			Silence{n, 7, 30 * time.Second})
 	}
 	return append(es, VMSeen{VMFacts{ID: "vm-stray", Cloud: "fake", Attempt: 1, Launch: 9}},
-		CancelRequested{}, CancelRequested{Now: true}, Resubmitted{}, SaveRequested{},
+		CancelRequested{}, CancelRequested{Now: true}, LimitReached{ReasonDeadline, "its deadline"}, Resubmitted{}, SaveRequested{},
 		DisposalIntended{}, BucketGone{}, Finished{}, OutboxSent{1 << 40})
 }
 

@@ -91,8 +91,43 @@ type Spec struct {
 	Persist            bool      `json:"persist,omitempty"`
 	UnresponsiveAfter  Duration  `json:"unresponsive_after,omitempty"` // Never allowed
 
-	Retries       int  `json:"retries,omitempty"`
-	RestartOnLoss bool `json:"restart_on_loss,omitempty"`
+	Retries        int       `json:"retries,omitempty"`
+	RestartOnLoss  bool      `json:"restart_on_loss,omitempty"`
+	MaxRuntime     Duration  `json:"max_runtime,omitempty"`
+	MaxPreemptions *int      `json:"max_preemptions,omitempty"` // nil: any number
+	Deadline       time.Time `json:"deadline,omitzero"`
+	MaxCost        float64   `json:"max_cost,omitempty"` // USD
+
+	Fallback string `json:"fallback,omitempty"` // "on-demand" or "on-demand=10m"; see ParseFallback
+
+	Input           string `json:"input,omitempty"`  // bucket URL, copied to /mnt/input before the start
+	Output          string `json:"output,omitempty"` // bucket URL, /mnt/output is mirrored to it
+	OutputDelete    bool   `json:"output_delete,omitempty"`
+	OutputWriteOnce bool   `json:"output_write_once,omitempty"`
+
+	Secret       map[string]string `json:"secret,omitempty"` // variable: source, resolved on the VM
+	RegistryAuth string            `json:"registry_auth,omitempty"`
+}
+
+// FallbackAfter is how long spot capacity is waited for where --fallback gives
+// no time of its own.
+const FallbackAfter = 5 * time.Minute
+
+// ParseFallback reads --fallback: after how long without spot capacity a VM is
+// launched on-demand.
+func ParseFallback(s string) (after time.Duration, err error) {
+	to, text, given := strings.Cut(s, "=")
+	if to != "on-demand" {
+		return 0, fmt.Errorf("invalid fallback %q: write on-demand or, to wait for spot capacity first, on-demand=10m", s)
+	}
+	if !given {
+		return FallbackAfter, nil
+	}
+	after, err = ParseDuration(text)
+	if err == nil && after < 0 {
+		err = fmt.Errorf("invalid fallback %q: the time cannot be negative", s)
+	}
+	return after, err
 }
 
 // Machine is the part of a Spec that chooses a machine.

@@ -41,25 +41,32 @@ func (t *step) cancelRequested(e CancelRequested) error {
 		return nil // it ends already
 	}
 	j.CancelNow = e.Now
-	if w := j.AttemptNo(j.Writer); w != nil && !w.Gone && !w.ContainerStartedAt.IsZero() && !w.Sealed && !w.Exited {
-		if !w.Settled {
-			w.Settled, w.EndReason = true, EndCancelled
-		}
-		t.doom(w, after, "the user cancelled the job") // the sooner of this and a notice's deadline
-	}
+	t.doomWriter(EndCancelled, after, "the user cancelled the job")
 	j.Outcome = nil
-	t.endKeeping(Cancelled, ReasonCancelled)
+	t.endKeeping(Cancelled, ReasonCancelled, "")
 	return nil
+}
+
+// doomWriter gives the writer's container until after to save.
+func (t *step) doomWriter(why EndReason, after time.Time, evidence string) {
+	w := t.j.AttemptNo(t.j.Writer)
+	if w == nil || w.Gone || w.ContainerStartedAt.IsZero() || w.Sealed || w.Exited {
+		return
+	}
+	if !w.Settled {
+		w.Settled, w.EndReason = true, why
+	}
+	t.doom(w, after, evidence) // the sooner of this and a notice's deadline
 }
 
 // endKeeping is end for a job whose writer still has time to save: VMs doomed
 // before keep their terminate_after.
-func (t *step) endKeeping(s State, r Reason) {
+func (t *step) endKeeping(s State, r Reason, message string) {
 	had := map[string]time.Time{}
 	for _, d := range t.j.Doomed {
 		had[d.VMID] = d.TerminateAfter
 	}
-	t.end(s, r, "", nil)
+	t.end(s, r, message, nil)
 	for i := range t.j.Doomed {
 		if at, ok := had[t.j.Doomed[i].VMID]; ok && t.j.Doomed[i].VMID != "" {
 			t.j.Doomed[i].TerminateAfter = at
@@ -89,13 +96,16 @@ func (t *step) resubmitted(e Resubmitted) error {
 	if e.Fresh {
 		j.FreshFrom = j.Attempt + 1
 		j.Checkpoint = nil
+		if j.Bucket != nil {
+			j.Bucket.State = BucketIntended // the user may have deleted it; creating it again does nothing to one that is there
+		}
 	}
 	j.State = Pending
 	j.Outcome = nil
 	j.CancelNow = false
 	j.EndedAt, j.KeepUntil = zeroTime, zeroTime
 	j.RunPreemptions, j.RunFailures, j.AgentFailures, j.RefusedInRow = 0, 0, 0, 0
-	j.LossNoticed, j.LossRecorded = zeroTime, zeroTime
+	j.LossNoticed, j.LossRecorded, j.NoSpotSince = zeroTime, zeroTime, zeroTime
 	t.stopWaiting()
 	t.send(sendSubmitted)
 	return nil

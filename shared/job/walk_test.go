@@ -12,7 +12,7 @@ import (
 // documented transitions must be met on the way.
 func TestRandomWalks(t *testing.T) {
 	met := map[Transition]bool{}
-	for seed := range uint64(3000) {
+	for seed := range uint64(6000) {
 		walk(t, seed, met)
 	}
 	met[Transition{From: Starting, On: "Silence", To: Stopping}] = neverClaims(t)
@@ -36,9 +36,11 @@ func neverClaims(t *testing.T) bool {
 
 func walk(t *testing.T, seed uint64, met map[Transition]bool) {
 	r := rand.New(rand.NewPCG(seed, 1))
-	l := newLife(t, Spec{
-		Spot: r.IntN(3) > 0, Retries: r.IntN(3), RestartOnLoss: r.IntN(2) == 0, Persist: r.IntN(4) == 0, PersistBucket: r.IntN(3) == 0,
-	})
+	s := Spec{Spot: r.IntN(3) > 0, Retries: r.IntN(3), RestartOnLoss: r.IntN(2) == 0, Persist: r.IntN(4) == 0, PersistBucket: r.IntN(3) == 0}
+	if n := r.IntN(6); n < 3 {
+		s.MaxPreemptions = &n
+	}
+	l := newLife(t, s)
 	for range 60 {
 		l.now = l.now.Add(time.Duration(r.IntN(400)) * time.Second)
 		e := randomEvent(r, &l.j, l.now)
@@ -159,7 +161,7 @@ func randomEvent(r *rand.Rand, j *Job, now time.Time) Event {
 	case 28:
 		return Silence{n, now.Unix() / 30, 10 * time.Minute}
 	case 29:
-		return CancelRequested{r.IntN(2) == 0}
+		return []Event{CancelRequested{r.IntN(2) == 0}, LimitReached{ReasonDeadline, "late"}}[r.IntN(2)]
 	case 30:
 		if len(j.Doomed) > 0 {
 			if d := j.Doomed[0]; d.VMID != "" {

@@ -226,5 +226,18 @@ func (w *world) specOf() job.Spec {
 	if w.s.chance(0.5) {
 		s.UnresponsiveAfter = job.Duration(2 * time.Minute) // impatient users
 	}
+	if w.s.chance(0.1) {
+		n := w.s.rng.IntN(3)
+		s.MaxPreemptions = &n
+	}
+	if w.s.chance(0.1) {
+		s.MaxRuntime = job.Duration(time.Duration(1+w.s.rng.IntN(10)) * time.Minute)
+	}
+	if w.s.chance(0.05) {
+		s.Deadline = w.s.now.Add(time.Duration(1+w.s.rng.IntN(20)) * time.Minute)
+	}
+	if s.Spot && w.s.chance(0.3) {
+		s.Fallback = "on-demand=1m"
+	}
 	return s
 }

@@ -49,6 +49,8 @@ const (
 	faultRebalance    = "rebalance advised"
 	faultBootFails    = "vm lost before it claimed"
 	faultStandbyLost  = "standby preempted"
+	faultLimit        = "user's limit reached"
+	faultFallback     = "on-demand for want of spot capacity"
 )
 
 // allFaults must each be met by a long run.
@@ -58,6 +60,7 @@ var allFaults = []string{
 	faultReplyLost, faultWarned, faultUnwarned, faultVanished, faultImpaired, faultHang, faultPartition, faultDeaf, faultWriterStall,
 	faultStaleWriter, faultBucketLost, faultSkew, faultCancel, faultCancelNow, faultResubmit, faultSaveAsked, faultAppFailure,
 	faultExitInWindow, faultNeverClaims, faultRebalance, faultBootFails, faultStandbyLost,
+	faultLimit, faultFallback,
 }
 
 // crashSites must each be met too, before and after the call.

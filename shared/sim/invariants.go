@@ -57,6 +57,12 @@ func (w *world) checkRow(old, j *job.Job) {
 	case old.State.Terminal() && j.State != old.State && j.Run == old.Run:
 		w.violate("I3", "%s left %s for %s without resubmit", j.ID, old.State, j.State)
 	}
+	if j.Outcome != nil && old.Outcome == nil && endedByLimit(j) {
+		w.count(faultLimit)
+	}
+	if len(j.Attempts) > len(old.Attempts) && j.Spec.Spot && !j.Attempts[len(j.Attempts)-1].Placement.Spot {
+		w.count(faultFallback)
+	}
 	if j.State.Terminal() && !old.State.Terminal() {
 		for id, vm := range w.live {
 			if vm.Job == j.ID && j.KeptVM(id) == nil {
@@ -73,6 +79,14 @@ func (w *world) checkRow(old, j *job.Job) {
 			}
 		}
 	}
+}
+
+func endedByLimit(j *job.Job) bool {
+	switch j.Outcome.Reason {
+	case job.ReasonMaxRuntime, job.ReasonMaxPreemptions, job.ReasonDeadline, job.ReasonMaxCost:
+		return true
+	}
+	return false
 }
 
 type launchKey struct {
@@ -182,7 +196,7 @@ func (w *world) checkEnd() {
 			w.violate("I4", "%s is still %s (waiting for %q until %s; doomed %d)", id, j.State, j.WaitingFor, j.WakeAt.Sub(epoch), len(j.Doomed))
 			continue
 		}
-		if last := w.acked[id]; last.exit != nil && *last.exit == 0 && last.attempt >= j.RunFrom && j.State == job.Failed {
+		if last := w.acked[id]; last.exit != nil && *last.exit == 0 && last.attempt >= j.RunFrom && j.State == job.Failed && !endedByLimit(j) {
 			w.violate("I6", "%s: attempt %d committed exit 0, and the job ended as %s", id, last.attempt, j.State)
 		}
 		w.checkSeconds(j)

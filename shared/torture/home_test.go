@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -36,6 +37,7 @@ type home struct {
 	bin    string
 	dir    string
 	ids    []string // its jobs
+	flags  []string // of serve
 	server *exec.Cmd
 	log    *os.File
 }
@@ -73,7 +75,7 @@ func (h *home) command(ctx context.Context, args ...string) *exec.Cmd {
 func (h *home) serve() {
 	h.t.Helper()
 	from := strings.Count(h.tail(), "anycloud serves")
-	h.server = h.command(context.Background(), "serve")
+	h.server = h.command(context.Background(), append([]string{"serve"}, h.flags...)...)
 	h.server.Stdout, h.server.Stderr = h.log, h.log
 	if err := h.server.Start(); err != nil {
 		h.t.Fatal(err)
@@ -87,6 +89,21 @@ func (h *home) serve() {
 			h.t.Fatalf("serve does not answer:\n%s", h.tail())
 		}
 	}
+}
+
+// serveMemory is what the control plane has in memory, in MiB.
+func (h *home) serveMemory() float64 {
+	h.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.server.Process.Pid))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "VmRSS:")
+	var kib float64
+	if _, err := fmt.Sscan(rest, &kib); err != nil {
+		h.t.Fatal(err)
+	}
+	return kib / 1024
 }
 
 func (h *home) killServe() {

@@ -14,6 +14,7 @@ import (
 	"anycloud/shared/agent/dockerrt"
 	"anycloud/shared/agent/runtime"
 	"anycloud/shared/agent/runtimetest"
+	"anycloud/shared/internal/testimage"
 )
 
 // What only the docker engine has.
@@ -33,7 +34,7 @@ func TestDocker(t *testing.T) {
 
 func inspect(t *testing.T, f *runtimetest.Fixture, s runtime.Spec) client.ContainerInspectResult {
 	t.Helper()
-	i, err := newClient(t).ContainerInspect(f.Ctx, containerName(s), client.ContainerInspectOptions{})
+	i, err := testimage.Client(t).ContainerInspect(f.Ctx, containerName(s), client.ContainerInspectOptions{})
 	f.Must(err)
 	return i
 }
@@ -132,7 +133,7 @@ func testExitUnseen(t *testing.T, h runtimetest.Harness) {
 func testRemovedByOthers(t *testing.T, h runtimetest.Harness) {
 	f := runtimetest.SetUp(t, h)
 	f.Start(runtimetest.Ticking)
-	_, err := newClient(t).ContainerRemove(f.Ctx, containerName(h.Spec(f.Dir, "")), client.ContainerRemoveOptions{Force: true})
+	_, err := testimage.Client(t).ContainerRemove(f.Ctx, containerName(h.Spec(f.Dir, "")), client.ContainerRemoveOptions{Force: true})
 	f.Must(err)
 	if exit := f.Wait(); exit.ByItself || exit.Reason != runtime.ReasonRemoved && exit.Code != 137 {
 		t.Errorf("exit: %+v", exit)

@@ -25,6 +25,7 @@ import (
 	"anycloud/shared/agent/runtime"
 	"anycloud/shared/agent/runtimetest"
 	"anycloud/shared/internal/suite"
+	"anycloud/shared/internal/testimage"
 )
 
 // fakeRegistry serves one image, and says of each of the others what registries
@@ -148,7 +149,7 @@ func TestPull(t *testing.T) {
 
 	image := host + "/good:v1"
 	t.Cleanup(func() {
-		newClient(t).ImageRemove(context.Background(), image, client.ImageRemoveOptions{Force: true, PruneChildren: true})
+		testimage.Client(t).ImageRemove(context.Background(), image, client.ImageRemoveOptions{Force: true, PruneChildren: true})
 	})
 	var notes []string
 	var total int64

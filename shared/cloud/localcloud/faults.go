@@ -22,6 +22,7 @@ const (
 // and its fields win, so that tests and people can turn them while it runs.
 type Faults struct {
 	NoCapacity      []string      `json:"no_capacity,omitempty"`      // zones
+	NoSpot          bool          `json:"no_spot,omitempty"`          // spot capacity, in any zone
 	Quota           int           `json:"quota,omitempty"`            // most VMs that may live; 0: no limit
 	ThrottleEvery   int           `json:"throttle_every,omitempty"`   // every n-th call of any kind is refused
 	UnansweredEvery int           `json:"unanswered_every,omitempty"` // every n-th launch is carried out and not answered

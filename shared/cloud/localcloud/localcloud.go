@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -56,14 +57,33 @@ type Options struct {
 	Region    string     // pretended; default "local"
 	Zones     []string   // pretended; default "local-a", "local-b", "local-c"
 	Inventory *Inventory // nil: Detect
-	Share     float64    // how often cores, memory and GPUs may be given away; default DefaultShare
-	BootDelay time.Duration
-	Faults    Faults
+	// PretendGPUs says that the inventory's GPUs are not there: agents are told
+	// not to ask a container engine for them.
+	PretendGPUs bool
+	Share       float64 // how often cores, memory and GPUs may be given away; default DefaultShare
+	BootDelay   time.Duration
+	Prices      Prices // pretended
+	Faults      Faults
 	// NoNamespace runs VMs without a PID namespace even where one could be had.
 	NoNamespace bool
 
 	Now func() time.Time // nil: time.Now
 	Log *slog.Logger     // nil: none
+}
+
+// Prices are pretended, in USD per hour of any VM.
+type Prices struct{ Spot, OnDemand float64 }
+
+// ParsePrices reads SPOT,ON-DEMAND: "0.30,1.00".
+func ParsePrices(s string) (p Prices, err error) {
+	spot, onDemand, ok := strings.Cut(s, ",")
+	if p.Spot, err = strconv.ParseFloat(spot, 64); err == nil && ok {
+		p.OnDemand, err = strconv.ParseFloat(onDemand, 64)
+	}
+	if err != nil || !ok || p.Spot < 0 || p.OnDemand < 0 {
+		return Prices{}, fmt.Errorf("invalid prices %q: write spot and on-demand USD per hour, for example 0.30,1.00", s)
+	}
+	return p, nil
 }
 
 // DefaultShare lets a standby fit beside a dying VM, and some jobs beside each

@@ -17,26 +17,13 @@ import (
 // is; one that takes longer is answered as pending.
 const startWithin = 5 * time.Second
 
-// envNames are what a VM gets of its host's environment: nothing of anycloud's,
-// and no credentials.
-var envNames = []string{"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "SSL_CERT_FILE", "SSL_CERT_DIR",
-	"LD_LIBRARY_PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"}
-
-var envPrefixes = []string{"LC_", "DOCKER_", "NVIDIA_", "CUDA_"}
-
-// VMEnv chooses, from os.Environ(), what belongs into Options.Env.
+// VMEnv chooses, from os.Environ(), what belongs into Options.Env: everything
+// but anycloud's own. The agent resolves secrets from it; what a job sees of it,
+// the runtimes choose.
 func VMEnv(environ []string) []string {
 	var env []string
 	for _, kv := range environ {
-		name, _, _ := strings.Cut(kv, "=")
-		keep := false
-		for _, n := range envNames {
-			keep = keep || n == name
-		}
-		for _, p := range envPrefixes {
-			keep = keep || strings.HasPrefix(name, p)
-		}
-		if keep {
+		if !strings.HasPrefix(kv, "ANYCLOUD_") {
 			env = append(env, kv)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -18,6 +19,10 @@ import (
 var probes = map[string]*probe{
 	// A container engine that answers on DOCKER_HOST or its usual socket.
 	"docker": {enable: "make setup && sudo dockerd", look: lookDocker},
+	// The virtual environment that the setup makes for the Python package's tests.
+	"python": {enable: "make setup", look: lookPython},
+	// A registry of images that tests start themselves.
+	"registry": {enable: "make setup", look: lookCommand("docker-registry")},
 	// A statically linked busybox, from which tests build images.
 	"busybox": {enable: "make setup", look: lookCommand("busybox")},
 	// ShellCheck, which reads the repository's scripts.
@@ -60,6 +65,23 @@ func lookCommand(name string) func() error {
 			return fmt.Errorf("no %s in PATH", name)
 		}
 		return nil
+	}
+}
+
+// lookPython looks for pytest in the tree's virtual environment, from whatever
+// package's directory the tests run in.
+func lookPython() error {
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, ".cache/venv/bin/pytest")); err == nil {
+			return nil
+		}
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil || dir == filepath.Dir(dir) {
+			return errors.New("no virtual environment with pytest in .cache/venv")
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ func Run(ctx context.Context, version string, getenv func(string) string) error 
 		Open: func(ctx context.Context, a bucket.Access) (bucket.Objects, error) {
 			return buckets.Open(ctx, a.URL, a.Env)
 		},
-		Listen: agent.ListenUnix,
+		Listen: agent.ListenUnix, PretendGPUs: getenv("ANYCLOUD_PRETEND_GPUS") != "",
 	})
 }
 

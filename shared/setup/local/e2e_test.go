@@ -50,6 +50,7 @@ func TestMain(m *testing.M) {
 type box struct {
 	*testing.T
 	bin, home string
+	flags     []string // of serve
 	server    *exec.Cmd
 }
 
@@ -79,7 +80,7 @@ func (b *box) serve() *box {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { log.Close() })
-	b.server = b.command("serve", "--tick", "1s")
+	b.server = b.command(append([]string{"serve", "--tick", "1s"}, b.flags...)...)
 	b.server.Stdout, b.server.Stderr = log, log
 	if err := b.server.Start(); err != nil {
 		b.Fatal(err)

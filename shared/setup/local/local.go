@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -38,6 +39,7 @@ type Config struct {
 	Tick      time.Duration
 	BootDelay time.Duration
 	GPUs      string   // pretended: "a100:8"
+	Prices    string   // pretended, spot and on-demand USD per hour: "0.30,1.00"
 	Environ   []string // what VMs inherit is picked from it
 	Logger    *slog.Logger
 }
@@ -102,8 +104,13 @@ func Open(ctx context.Context, c Config) (_ *Stack, err error) {
 		LogAccess: func(context.Context, string) (bucket.Access, error) {
 			return bucket.Access{URL: (&url.URL{Scheme: "file", Path: logDir}).String()}, nil
 		},
+		SyncAccess:  syncAccess,
+		Commits:     commits,
 		DeadLetters: s.deadLetters,
-		Config:      controlplane.Config{Stack: s.ID, Prefix: prefixOf(s.ID), DefaultCloud: localcloud.Name, SweepEvery: c.Tick},
+		Config: controlplane.Config{
+			Stack: s.ID, Prefix: prefixOf(s.ID), DefaultCloud: localcloud.Name, SweepEvery: c.Tick,
+			SyncSchemes: []string{"file"}, SecretSources: []string{"file", "env"},
+		},
 	})
 	s.bus.Subscribe("recover", []string{bus.JobSubmitted, bus.JobPreempted, bus.JobRetry}, func(ctx context.Context, e bus.Event) error {
 		return gone(s.Control.Recover(ctx, e.JobID))
@@ -112,6 +119,15 @@ func Open(ctx context.Context, c Config) (_ *Stack, err error) {
 		return gone(s.Control.Cleanup(ctx, e.JobID))
 	})
 	return s, nil
+}
+
+// syncAccess opens a directory of this machine. One to write to is made.
+func syncAccess(_ context.Context, raw string, write bool) (bucket.Access, error) {
+	u, err := url.Parse(raw)
+	if err == nil && write {
+		err = os.MkdirAll(u.Path, 0o755)
+	}
+	return bucket.Access{URL: raw}, err
 }
 
 // gone drops the errors of events about jobs that are not there (any more):
@@ -133,9 +149,15 @@ func openCloud(c Config, stack string) (*localcloud.Cloud, error) {
 			return nil, fmt.Errorf("pretended GPUs: %w", err)
 		}
 	}
+	var prices localcloud.Prices
+	if c.Prices != "" {
+		if prices, err = localcloud.ParsePrices(c.Prices); err != nil {
+			return nil, fmt.Errorf("pretended prices: %w", err)
+		}
+	}
 	cl, err := localcloud.New(localcloud.Options{
 		Root: filepath.Join(c.Home, "vms"), Stack: stack, AgentPath: c.AgentPath, EndpointFile: endpointFile(c.Home),
-		Env: localcloud.VMEnv(c.Environ), Inventory: &inventory, BootDelay: c.BootDelay, Log: c.Logger,
+		Env: localcloud.VMEnv(c.Environ), Inventory: &inventory, BootDelay: c.BootDelay, Prices: prices, PretendGPUs: c.GPUs != "", Log: c.Logger,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the VMs: %w", err)

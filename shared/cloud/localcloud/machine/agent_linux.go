@@ -64,6 +64,9 @@ func (p *procs) start() (<-chan syscall.WaitStatus, error) {
 	env := append(os.Environ(),
 		"ANYCLOUD_VM_DIR="+v.dir.Disk(), "ANYCLOUD_VM_ID="+v.rec.ID, "ANYCLOUD_METADATA="+v.meta.url,
 		vmdir.MarkerEnv+"="+v.rec.ID)
+	if v.rec.PretendGPUs {
+		env = append(env, "ANYCLOUD_PRETEND_GPUS=1")
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return nil, err

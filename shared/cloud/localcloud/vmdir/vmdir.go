@@ -66,6 +66,7 @@ type Record struct {
 	LaunchedAt   time.Time     `json:"launched_at"`
 	BootDelay    job.Duration  `json:"boot_delay"`
 	EndpointFile string        `json:"endpoint_file"`
+	PretendGPUs  bool          `json:"pretend_gpus,omitempty"`
 }
 
 // Process names a process beyond doubt: pids are used again, a pid with a
