@@ -3,15 +3,12 @@ package controlplane
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"anycloud/shared/api"
-	"anycloud/shared/cloud"
-	"anycloud/shared/cloud/fakecloud"
 	"anycloud/shared/job"
 	"anycloud/shared/preempt"
 	"anycloud/shared/store/memstore"
@@ -31,80 +28,6 @@ func TestReportsInAnyOrder(t *testing.T) {
 	}
 	if after := s.job(id); after.Revision != before.Revision {
 		t.Errorf("old reports were taken: %+v then %+v", before.Checkpoint, after.Checkpoint)
-	}
-}
-
-// launched makes another VM that carries an attempt's tags.
-func (s *stack) launched(owner string, attempt, launch int) string {
-	s.t.Helper()
-	offers, err := s.cloud.Offers(s.t.Context(), cloud.Needs{})
-	s.must(err)
-	vm, err := s.cloud.Launch(s.t.Context(), cloud.LaunchRequest{
-		Token: fmt.Sprint(owner, attempt, launch), Job: owner, Attempt: attempt, Launch: launch, Candidates: offers,
-	})
-	s.must(err)
-	return vm.ID
-}
-
-// TestClaimIsRefused to every VM but the one, and its agent is told whether to
-// try again.
-func TestClaimIsRefused(t *testing.T) {
-	ctx := t.Context()
-	s := newStack(t)
-	id := s.submit(job.Spec{Spot: true})
-	s.must(s.Recover(ctx, id))
-	own := s.vm(id)
-
-	// Another VM of the same attempt, before the right one came: doomed, and the
-	// right one is taken all the same.
-	twin := s.launched(id, 1, 77)
-	_, err := s.claim(twin)
-	wantCode(t, err, api.CodeSuperseded)
-	if s.job(id).DoomedVM(twin) == nil || s.job(id).DoomedVM(own) != nil {
-		t.Errorf("doomed: %+v", s.job(id).Doomed)
-	}
-	_, err = s.claim(own)
-	s.must(err)
-	_, err = s.claim(s.launched(id, 9, 9)) // of an attempt that there never was
-	wantCode(t, err, api.CodeSuperseded)
-	_, err = s.claim(s.launched("", 0, 0))
-	wantCode(t, err, api.CodeUnknownVM)
-	_, err = s.claim(s.launched("ac-none-1", 1, 1))
-	wantCode(t, err, api.CodeTooEarly)
-	s.cloud.Set(func(k *fakecloud.Knobs) { k.NotFound = time.Minute })
-	_, err = s.claim(s.launched(id, 1, 78))
-	wantCode(t, err, api.CodeTooEarly)
-	_, err = s.Claim(ctx, api.ClaimRequest{Proof: fakecloud.Proof(own), Cloud: "moon", SecretHash: hash("x")})
-	wantCode(t, err, api.CodeInvalid)
-	for _, h := range []string{"", "short", strings.Repeat("x", 64), strings.ToUpper(hash(secretOf(own)))} {
-		_, err = s.Claim(ctx, api.ClaimRequest{Proof: fakecloud.Proof(own), Cloud: "fake", SecretHash: h})
-		wantCode(t, err, api.CodeInvalid)
-	}
-	stranger := s.cloud.As("another stack")
-	s.Clouds["fake"] = stranger
-	_, err = s.claim(own)
-	wantCode(t, err, api.CodeUnauthorized)
-	s.Clouds["fake"] = s.cloud
-
-	s.tick()
-	if s.alive(twin) || !s.alive(own) {
-		t.Errorf("the twin lives: %v, the claimed VM: %v", s.alive(twin), s.alive(own))
-	}
-	_, err = s.claim(twin)
-	wantCode(t, err, api.CodeSuperseded)
-	s.end(id, 0)
-	s.settle(id)
-	s.cloud.Set(func(k *fakecloud.Knobs) { k.NotFound = 0 })
-	late := s.launched(id, 1, 79)
-	_, err = s.claim(late)
-	if api.CodeOf(err) != api.CodeEnded && api.CodeOf(err) != api.CodeSuperseded {
-		t.Errorf("a late VM of an ended job: %v", err)
-	}
-	_, err = s.claim(late)
-	wantCode(t, err, api.CodeEnded)
-	s.tick()
-	if s.alive(late) {
-		t.Error("a late VM of an ended job lives on")
 	}
 }
 
@@ -158,6 +81,40 @@ func TestFencedAttempt(t *testing.T) {
 	_, err = s.Credentials(ctx, "ac-none-1", 1, "x")
 	wantCode(t, err, api.CodeEnded)
 	_, err = s.Report(ctx, id, 7, "x", api.Report{})
+	wantCode(t, err, api.CodeSuperseded)
+}
+
+// TestCredentialsAreTheWriters: an attempt that lives, but is fenced or kept, gets
+// none.
+func TestCredentialsAreTheWriters(t *testing.T) {
+	s := newStack(t)
+	ctx := t.Context()
+	id := s.running(job.Spec{Spot: true, Persist: true})
+	first := s.vm(id)
+	s.cloud.Interrupt(first, 2*time.Minute, true)
+	s.must(s.Notice(ctx, *s.cloud.Notice(first)))
+	_, err := s.Credentials(ctx, id, 1, secretOf(first))
+	s.must(err) // it still has to save
+	s.must(s.Recover(ctx, id))
+	second := s.vm(id)
+	_, err = s.claim(second)
+	s.must(err)
+	_, err = s.Credentials(ctx, id, 2, secretOf(second))
+	s.must(err) // to prefetch
+	_, err = s.reportAs(id, 1, api.Report{Sealed: true, StoppedAt: s.now})
+	s.must(err)
+	_, err = s.Credentials(ctx, id, 1, secretOf(first))
+	if wantCode(t, err, api.CodeSuperseded); !s.alive(first) {
+		t.Fatal("the test wants it alive")
+	}
+	_, err = s.report(id, api.Report{Started: &api.ContainerStarted{At: s.now}})
+	s.must(err)
+	s.end(id, 0)
+	s.settle(id)
+	if s.state(id, job.Succeeded); !s.alive(second) {
+		t.Fatal("the VM was not kept")
+	}
+	_, err = s.Credentials(ctx, id, 2, secretOf(second))
 	wantCode(t, err, api.CodeSuperseded)
 }
 

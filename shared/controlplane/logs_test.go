@@ -171,7 +171,7 @@ func TestLongLog(t *testing.T) {
 	})
 	p, err := s.Logs(ctx, id, api.LogQuery{After: fmt.Sprintf("1:%d", n-1)})
 	s.must(err)
-	if texts(p) != "x" || calls > 8 {
+	if texts(p) != "x" || calls > 5 {
 		t.Errorf("%d calls for %d lines", calls, len(p.Lines))
 	}
 	for _, at := range []int{0, 1, stepBack, len(many) - 1} {

@@ -20,7 +20,7 @@ func TestIDsAreLabels(t *testing.T) {
 	s := newStack(t)
 	label := regexp.MustCompile(`^ac-[a-z0-9]([a-z0-9-]*[a-z0-9])?-id[0-9]{8}$`)
 	for _, spec := range []job.Spec{
-		{Image: "ghcr.io/Acme-Corp/My_Training:latest"}, {Image: "i", Name: "Größe & Co. " + strings.Repeat("very ", 16)}, {Image: "i", Name: "日本"},
+		{Image: "ghcr.io/Acme-Corp/My_Training:latest"}, {Image: "i", Name: "Größe & Co. " + strings.Repeat("very ", 16)}, {Image: "i", Name: "日本"}, {Image: "i", Name: strings.Repeat("n", 40)},
 		{Image: "exec:", Command: []string{"/opt/bin/train.sh"}}, {Image: "i", Name: "---"},
 	} {
 		if spec.Image == "ghcr.io/Acme-Corp/My_Training:latest" {
