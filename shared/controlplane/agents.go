@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"anycloud/shared/api"
@@ -25,7 +26,7 @@ func (c *ControlPlane) Claim(ctx context.Context, r api.ClaimRequest) (api.Claim
 	if err != nil {
 		return api.ClaimReply{}, api.Errorf(http.StatusBadRequest, api.CodeInvalid, "%v", err)
 	}
-	if len(r.SecretHash) != hex.EncodedLen(sha256.Size) {
+	if sum, err := hex.DecodeString(r.SecretHash); err != nil || len(sum) != sha256.Size || r.SecretHash != hex.EncodeToString(sum) {
 		return api.ClaimReply{}, api.Errorf(http.StatusBadRequest, api.CodeInvalid, "secret_hash must be a hex SHA-256")
 	}
 	vmID, err := cl.VerifyProof(ctx, r.Proof)
@@ -92,6 +93,7 @@ func (c *ControlPlane) attempt(j *job.Job, number int, secret string) (*job.Atte
 // Report takes an agent's facts as one write, and answers with orders. Facts
 // may come twice, late, and after the job went on: Next makes no-ops of them.
 func (c *ControlPlane) Report(ctx context.Context, id string, number int, secret string, r api.Report) (api.Orders, error) {
+	r = tidied(r)
 	j, err := c.change(ctx, id, func(j *job.Job) ([]job.Event, error) {
 		if _, err := c.attempt(j, number, secret); err != nil {
 			return nil, err
@@ -118,6 +120,50 @@ func (c *ControlPlane) Report(ctx context.Context, id string, number int, secret
 		c.markPools(ctx, []job.Placement{a.Placement})
 	}
 	return c.orders(j, a), nil
+}
+
+// maxText bounds what an agent's words take of a row, in bytes.
+const maxText = 2000
+
+// tidied is a report as the record takes it: times in UTC, of which equal ones
+// compare equal, and words of bounded length.
+func tidied(r api.Report) api.Report {
+	for _, t := range []*time.Time{&r.Phases.ImageReady, &r.Phases.Prefetched, &r.Phases.Restored, &r.StoppedAt} {
+		*t = t.UTC()
+	}
+	if r.Started != nil {
+		s := *r.Started
+		s.At, s.CapturedAt = s.At.UTC(), s.CapturedAt.UTC()
+		r.Started = &s
+	}
+	if r.Checkpoint != nil {
+		k := *r.Checkpoint
+		k.CommittedAt, k.Problem = k.CommittedAt.UTC(), clipped(k.Problem)
+		r.Checkpoint = &k
+	}
+	if r.Notice != nil {
+		n := *r.Notice
+		n.At, n.Deadline = n.At.UTC(), n.Deadline.UTC()
+		r.Notice = &n
+	}
+	if r.Exit != nil {
+		x := *r.Exit
+		x.StoppedAt = x.StoppedAt.UTC()
+		r.Exit = &x
+	}
+	if r.Failure != nil {
+		f := *r.Failure
+		f.Message = clipped(f.Message)
+		r.Failure = &f
+	}
+	return r
+}
+
+func clipped(s string) string {
+	if len(s) > maxText {
+		s = strings.ToValidUTF8(s[:maxText], "") + "…"
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // reportEvents are a report's facts in the order in which they happened.

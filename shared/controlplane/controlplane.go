@@ -8,7 +8,8 @@
 //	recover.go       Recover: launches
 //	cleanup.go       Cleanup: terminations, buckets, the end
 //	agents.go        Claim, Report, Credentials
-//	users.go         Get, List, Cancel, Resubmit, Preempt, Checkpoint
+//	users.go         Get, List, Cancel, Preempt, Checkpoint
+//	resubmit.go      Resubmit
 //
 // Nothing is kept in memory between calls: the same code runs in a server and
 // in functions. Every outside call may be refused, unanswered, done twice or
@@ -104,9 +105,11 @@ func New(o Options) *ControlPlane {
 	def(&o.LaunchFor, DefaultLaunchFor)
 	def(&o.ReportEvery, DefaultReportEvery)
 	def(&o.HandoverPoll, DefaultHandoverPoll)
-	if o.Now == nil {
-		o.Now = time.Now
+	clock := o.Now
+	if clock == nil {
+		clock = time.Now
 	}
+	o.Now = func() time.Time { return clock().UTC() } // records and answers are in UTC
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -43,7 +43,7 @@ func (c *ControlPlane) Doctor(ctx context.Context, fix []string) (api.DoctorRepo
 	if c.DeadLetters != nil {
 		letters, err := c.DeadLetters(ctx)
 		if err != nil {
-			return r, fmt.Errorf("read dead letters: %w", err)
+			r.Checks = append(r.Checks, api.DoctorCheck{ID: "dead-letters", Level: "error", What: fmt.Sprintf("events that could not be handled cannot be listed: %v", err), Do: "check the queue and its permissions"})
 		}
 		for i, l := range letters {
 			r.Checks = append(r.Checks, api.DoctorCheck{ID: fmt.Sprintf("dead-letter-%d", i+1), Level: "warning", What: "an event could not be handled: " + l, Do: "the sweep makes up for it; report it if it comes again"})
@@ -64,7 +64,7 @@ func (c *ControlPlane) doctorVMs(ctx context.Context, cl cloud.Cloud, rows map[s
 				continue
 			}
 			n++
-			if rows[vm.Job] != nil {
+			if rows[vm.Job] != nil || c.recorded(ctx, vm.Job) {
 				continue // the sweep judges it
 			}
 			id := "vm-" + vm.ID
@@ -92,11 +92,7 @@ func (c *ControlPlane) doctorBuckets(ctx context.Context, name string, rows map[
 		return []api.DoctorCheck{{ID: "buckets-" + name, Level: "error", What: fmt.Sprintf("the buckets of %s cannot be listed: %v", name, err), Do: "check its credentials and permissions"}}
 	}
 	for _, b := range buckets {
-		if rows[b] != nil {
-			continue
-		}
-		// A job of a newer version is left out of listings, and is no orphan.
-		if _, err := c.Store.Get(ctx, b); !errors.Is(err, store.ErrNotFound) {
+		if rows[b] != nil || c.recorded(ctx, b) {
 			continue
 		}
 		id := "bucket-" + b
@@ -111,6 +107,16 @@ func (c *ControlPlane) doctorBuckets(ctx context.Context, name string, rows map[
 		checks = append(checks, k)
 	}
 	return checks
+}
+
+// recorded says whether the table may know a job that its listing did not show:
+// one of a newer version, one submitted since, or a table that does not answer.
+func (c *ControlPlane) recorded(ctx context.Context, id string) bool {
+	if id == "" {
+		return false
+	}
+	_, err := c.Store.Get(ctx, id)
+	return !errors.Is(err, store.ErrNotFound)
 }
 
 type disposer interface {
@@ -131,7 +137,11 @@ func (c *ControlPlane) doctorJob(j *job.Job) (checks []api.DoctorCheck) {
 		checks = append(checks, api.DoctorCheck{ID: kind + "-" + j.ID, Level: level, What: what, Do: do})
 	}
 	if k := v.Checkpoint; k != nil && (k.Health == "failing" || k.Health == "late") {
-		add("checkpoint", "error", fmt.Sprintf("the saves of job %s are %s: %s", j.ID, k.Health, k.Problem), "its container works on; see anycloud status "+j.ID)
+		what := fmt.Sprintf("the saves of job %s are %s", j.ID, k.Health)
+		if k.Problem != "" {
+			what += ": " + k.Problem
+		}
+		add("checkpoint", "error", what, "its container works on; see anycloud status "+j.ID)
 	}
 	for _, k := range v.Kept {
 		cost := c.Now().Sub(k.Since).Hours() * k.Price

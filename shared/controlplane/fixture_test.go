@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,3 +156,52 @@ func (s *stack) types() (out []string) {
 }
 
 func (s *stack) alive(vm string) bool { return s.cloud.Get(vm).Alive(s.now) }
+
+// end brings a running job to its end by exit code.
+func (s *stack) end(id string, code int) {
+	s.t.Helper()
+	_, err := s.report(id, api.Report{StoppedAt: s.now, Exit: &api.Exit{Attempt: s.job(id).Attempt, Code: code, StoppedAt: s.now}})
+	s.must(err)
+	s.must(s.Cleanup(s.t.Context(), id))
+	s.tick()
+}
+
+// refused wants a problem with words that say what to do.
+func refused(t *testing.T, err error, status int, words string) {
+	t.Helper()
+	var p *api.Problem
+	if !errors.As(err, &p) || p.Status != status || !strings.Contains(p.Detail, words) {
+		t.Errorf("got %v, want %d with %q", err, status, words)
+	}
+}
+
+// states bring a job into each state that is no end.
+var states = map[job.State]func(*stack) string{
+	job.Pending: func(s *stack) string { return s.submit(job.Spec{Spot: true}) },
+	job.Provisioning: func(s *stack) string {
+		id := s.submit(job.Spec{Spot: true})
+		s.cloud.Set(func(k *fakecloud.Knobs) {
+			k.OnLaunch = func(cloud.LaunchRequest) fakecloud.LaunchFault { return fakecloud.LaunchFault{Unanswered: true} }
+		})
+		s.must(s.Recover(s.t.Context(), id))
+		return id
+	},
+	job.Starting: func(s *stack) string {
+		id := s.submit(job.Spec{Spot: true})
+		s.must(s.Recover(s.t.Context(), id))
+		return id
+	},
+	job.Running: func(s *stack) string { return s.running(job.Spec{Spot: true}) },
+	job.Recovering: func(s *stack) string {
+		id := s.running(job.Spec{Spot: true})
+		s.cloud.Interrupt(s.vm(id), 2*time.Minute, true)
+		s.must(s.Notice(s.t.Context(), *s.cloud.Notice(s.vm(id))))
+		return id
+	},
+	job.Stopping: func(s *stack) string {
+		id := s.running(job.Spec{Spot: true})
+		_, err := s.report(id, api.Report{Exit: &api.Exit{Attempt: 1, Code: 1}})
+		s.must(err)
+		return id
+	},
+}

@@ -16,6 +16,7 @@ import (
 
 	"anycloud/shared/api"
 	"anycloud/shared/bucket"
+	"anycloud/shared/job"
 )
 
 // pageLines bounds a page of log lines where the caller sets no limit.
@@ -25,7 +26,8 @@ const pageLines = 1000
 // side while they hand over, and none of their lines may be skipped.
 type cursor map[int]int64
 
-func parseCursor(s string) (cursor, error) {
+// parseCursor reads a cursor that a page of this job's log gave out.
+func parseCursor(s string, j *job.Job) (cursor, error) {
 	c := cursor{}
 	if s == "" {
 		return c, nil
@@ -34,7 +36,7 @@ func parseCursor(s string) (cursor, error) {
 		a, n, ok := strings.Cut(part, ":")
 		attempt, err1 := strconv.Atoi(a)
 		seq, err2 := strconv.ParseInt(n, 10, 64)
-		if !ok || err1 != nil || err2 != nil {
+		if !ok || err1 != nil || err2 != nil || seq < 0 || j.AttemptNo(attempt) == nil {
 			return nil, api.Errorf(http.StatusBadRequest, api.CodeInvalid, "%q is no cursor of this log: give back what a page's next says", s)
 		}
 		c[attempt] = seq
@@ -74,7 +76,7 @@ func (c *ControlPlane) Logs(ctx context.Context, id string, q api.LogQuery) (api
 	if err != nil {
 		return page, userProblem(id, err)
 	}
-	at, err := parseCursor(q.After)
+	at, err := parseCursor(q.After, j)
 	if err != nil {
 		return page, err
 	}
@@ -113,13 +115,11 @@ func (c *ControlPlane) Logs(ctx context.Context, id string, q api.LogQuery) (api
 func (c *ControlPlane) attemptLines(ctx context.Context, id string, attempt int, at cursor, take func(api.LogLine) bool) (full bool, err error) {
 	prefix := logPrefix(id, attempt)
 	done, begun := at[attempt]
-	key := func(first int64) string { return fmt.Sprintf("%s%012d", prefix, first) }
 	// An object is named by its first line: the one before the cursor may hold
 	// lines after it. Objects are read from the last one that began at or before.
 	from := ""
 	if begun {
-		from, err = c.objectWith(ctx, prefix, key(done))
-		if err != nil {
+		if from, err = c.objectWith(ctx, prefix, done); err != nil {
 			return false, err
 		}
 	}
@@ -134,7 +134,7 @@ func (c *ControlPlane) attemptLines(ctx context.Context, id string, attempt int,
 				return false, err
 			}
 			for _, l := range lines {
-				if begun && l.Seq <= done {
+				if l.Seq <= at[attempt] {
 					continue
 				}
 				at[attempt] = l.Seq
@@ -159,25 +159,42 @@ func (c *ControlPlane) listLogs(ctx context.Context, prefix, after string) ([]bu
 	return objects, more, err
 }
 
-// objectWith returns what to list after so that the object holding the line of
-// that key comes first.
-func (c *ControlPlane) objectWith(ctx context.Context, prefix, key string) (string, error) {
-	last, before := "", ""
-	for after := ""; ; {
-		objects, more, err := c.listLogs(ctx, prefix, after)
-		if err != nil {
-			return "", err
+// stepBack is how many lines before the one looked for the search begins. A
+// followed log is looked at several times a second: it must not be listed from
+// its beginning each time.
+const stepBack = 1000
+
+// objectWith returns what to list after so that the object holding the line
+// comes first. Lines are numbered without gaps, and an object is named by its
+// first one.
+func (c *ControlPlane) objectWith(ctx context.Context, prefix string, line int64) (string, error) {
+	key := func(n int64) string { return fmt.Sprintf("%s%012d", prefix, n) }
+	for back := int64(stepBack); ; back *= 10 {
+		start := ""
+		if back < line {
+			start = key(line - back)
 		}
-		for _, o := range objects {
-			if o.Key > key {
-				return before, nil
+		before, last := start, ""
+		for after, more := start, true; more; {
+			objects, next, err := c.listLogs(ctx, prefix, after)
+			if err != nil {
+				return "", err
 			}
-			before, last = last, o.Key
+			more = next && len(objects) > 0
+			for _, o := range objects {
+				if o.Key > key(line) {
+					more = false
+					break
+				}
+				if last != "" {
+					before = last
+				}
+				last, after = o.Key, o.Key
+			}
 		}
-		if !more || len(objects) == 0 {
+		if last != "" || start == "" {
 			return before, nil
 		}
-		after = objects[len(objects)-1].Key
 	}
 }
 

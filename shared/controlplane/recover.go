@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"anycloud/shared/bucket"
 	"anycloud/shared/cloud"
 	"anycloud/shared/job"
 	"anycloud/shared/store"
@@ -66,6 +67,8 @@ func (c *ControlPlane) launchNext(ctx context.Context, j *job.Job) error {
 	case errors.Is(err, cloud.ErrInvalid):
 		_, err = c.apply(ctx, j, always(job.Unlaunchable{Message: err.Error()}))
 		return ignoreRefused(err)
+	case errors.Is(err, cloud.ErrDenied):
+		return c.postpone(ctx, j, fmt.Sprintf("find a machine: %v", err))
 	case err != nil:
 		return fmt.Errorf("find candidates for job %s: %w", j.ID, err)
 	}
@@ -180,6 +183,12 @@ func findLaunch(ctx context.Context, cl cloud.Cloud, id string, attempt, launch 
 	}
 }
 
+// postpone lets the job wait where a person must act, and shows why.
+func (c *ControlPlane) postpone(ctx context.Context, j *job.Job, why string) error {
+	_, err := c.apply(ctx, j, always(job.Postponed{For: job.WaitBackoff, Message: why, Until: c.Now().Add(c.SweepEvery)}))
+	return ignoreRefused(err)
+}
+
 // makeBucket creates the job's bucket before its first VM. Creation may be
 // repeated; a bucket of that name that is not ours ends the job.
 func (c *ControlPlane) makeBucket(ctx context.Context, j *job.Job) (*job.Job, error) {
@@ -189,8 +198,11 @@ func (c *ControlPlane) makeBucket(ctx context.Context, j *job.Job) (*job.Job, er
 	}
 	if err := admin.Create(ctx, j.Bucket.Name); err != nil {
 		if isNotOwned(err) {
-			_, err := c.apply(ctx, j, always(job.Unlaunchable{Message: fmt.Sprintf("bucket %s exists and is not ours: submit the job under another name", j.Bucket.Name)}))
+			_, err := c.apply(ctx, j, always(job.Unlaunchable{Message: fmt.Sprintf("bucket %s exists and is not ours: submit the job anew, under an id of its own", j.Bucket.Name)}))
 			return nil, ignoreRefused(err)
+		}
+		if errors.Is(err, bucket.ErrDenied) || errors.Is(err, bucket.ErrFull) {
+			return nil, c.postpone(ctx, j, fmt.Sprintf("create its bucket: %v", err))
 		}
 		return nil, fmt.Errorf("create the bucket of job %s: %w", j.ID, err)
 	}

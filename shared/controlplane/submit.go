@@ -17,18 +17,26 @@ import (
 	"anycloud/shared/store"
 )
 
-// keyFor is how long an Idempotency-Key is remembered.
-const keyFor = 7 * 24 * time.Hour
+// keepKey is how long an Idempotency-Key is remembered.
+const keepKey = 7 * 24 * time.Hour
 
 // claimOfKey is what a key stands for, written before the job: a repeat after a
 // crash creates the same job under the same id.
 type claimOfKey struct {
 	JobID   string `json:"job_id"`
 	Request string `json:"request"` // hash of what was asked for
+	doc     string
 }
 
 // Submit accepts a job.
 func (c *ControlPlane) Submit(ctx context.Context, r api.SubmitRequest, key string) (api.SubmitReply, error) {
+	if key != "" && !r.DryRun {
+		if j, err := c.repeated(ctx, key, r.Spec); err != nil {
+			return api.SubmitReply{}, err
+		} else if j != nil {
+			return api.SubmitReply{Job: c.view(j), Repeat: true}, nil
+		}
+	}
 	spec := withDefaults(r.Spec)
 	if err := c.validate(spec); err != nil {
 		return api.SubmitReply{}, err
@@ -78,39 +86,76 @@ func countGPUs(s job.Spec, offers []job.Placement) job.Spec {
 	return s
 }
 
-// claimKey binds the key to an id, once, and returns the id that it is bound to.
-func (c *ControlPlane) claimKey(ctx context.Context, key, id string, spec job.Spec) (string, error) {
-	if len(key) > 256 {
-		return "", api.Errorf(http.StatusBadRequest, api.CodeInvalid, "the idempotency key has %d characters: at most 256 are allowed", len(key))
+// repeated finds the job that an earlier submit with this key made; nil: none
+// yet. It comes before everything that could have changed since and refuse the
+// repeat: a deadline, an offer.
+func (c *ControlPlane) repeated(ctx context.Context, key string, asked job.Spec) (*job.Job, error) {
+	want, err := keyFor(key, "", asked)
+	if err != nil {
+		return nil, err
 	}
-	asked, err := json.Marshal(spec)
+	id, _, err := c.readKey(ctx, want)
+	if err != nil || id == "" {
+		return nil, err
+	}
+	j, err := c.Store.Get(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil // its submit went no further; this one goes on
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read job %s: %w", id, err)
+	}
+	return j, nil
+}
+
+// keyFor says what a key is to stand for.
+func keyFor(key, id string, asked job.Spec) (claimOfKey, error) {
+	if len(key) > 256 {
+		return claimOfKey{}, api.Errorf(http.StatusBadRequest, api.CodeInvalid, "the idempotency key has %d characters: at most 256 are allowed", len(key))
+	}
+	b, err := json.Marshal(asked)
+	if err != nil {
+		return claimOfKey{}, err
+	}
+	request, name := sha256.Sum256(b), sha256.Sum256([]byte(key))
+	return claimOfKey{JobID: id, Request: hex.EncodeToString(request[:]), doc: "idempotency/" + hex.EncodeToString(name[:])}, nil
+}
+
+// readKey returns the id that the key is bound to, "" if it is not.
+func (c *ControlPlane) readKey(ctx context.Context, want claimOfKey) (id string, version int64, err error) {
+	data, version, err := c.Store.GetDoc(ctx, want.doc)
+	if errors.Is(err, store.ErrNotFound) {
+		return "", version, nil
+	}
+	var got claimOfKey
+	if err == nil {
+		err = json.Unmarshal(data, &got)
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("read idempotency key: %w", err)
+	}
+	if got.Request != want.Request {
+		return "", 0, api.Errorf(http.StatusUnprocessableEntity, api.CodeConflict, "the idempotency key was used for another job (%s): use a new key", got.JobID)
+	}
+	return got.JobID, version, nil
+}
+
+// claimKey binds the key to an id, once, and returns the id that it is bound to.
+func (c *ControlPlane) claimKey(ctx context.Context, key, id string, asked job.Spec) (string, error) {
+	want, err := keyFor(key, id, asked)
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(asked)
-	want := claimOfKey{JobID: id, Request: hex.EncodeToString(sum[:])}
 	body, err := json.Marshal(want)
 	if err != nil {
 		return "", err
 	}
-	ksum := sha256.Sum256([]byte(key))
-	doc := "idempotency/" + hex.EncodeToString(ksum[:])
 	for range tries {
-		data, version, err := c.Store.GetDoc(ctx, doc)
-		if err == nil {
-			var got claimOfKey
-			if err := json.Unmarshal(data, &got); err != nil {
-				return "", fmt.Errorf("read idempotency key: %w", err)
-			}
-			if got.Request != want.Request {
-				return "", api.Errorf(http.StatusUnprocessableEntity, api.CodeConflict, "the idempotency key was used for another job (%s): use a new key", got.JobID)
-			}
-			return got.JobID, nil
+		bound, version, err := c.readKey(ctx, want)
+		if err != nil || bound != "" {
+			return bound, err
 		}
-		if !errors.Is(err, store.ErrNotFound) {
-			return "", fmt.Errorf("read idempotency key: %w", err)
-		}
-		err = c.Store.PutDoc(ctx, doc, body, version, c.Now().Add(keyFor))
+		err = c.Store.PutDoc(ctx, want.doc, body, version, c.Now().Add(keepKey))
 		if err == nil {
 			return id, nil
 		}

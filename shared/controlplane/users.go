@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -79,87 +78,6 @@ func (c *ControlPlane) Cancel(ctx context.Context, id string, ifMatch int64, r a
 	return c.view(j), nil
 }
 
-// Resubmit starts an ended job again from its bucket.
-func (c *ControlPlane) Resubmit(ctx context.Context, id string, ifMatch int64, r api.ResubmitRequest) (api.Job, error) {
-	j, err := c.Store.Get(ctx, id)
-	if err != nil {
-		return api.Job{}, userProblem(id, err)
-	}
-	spec, err := respec(j.Spec, r)
-	if err != nil {
-		return api.Job{}, err
-	}
-	spec = withDefaults(spec)
-	if err := c.validate(spec); err != nil {
-		return api.Job{}, err
-	}
-	var b *job.Bucket
-	if j.Bucket == nil && spec.Spot {
-		b = c.bucketFor(id, spec)
-	}
-	if j.Bucket != nil && j.State.Terminal() && j.Bucket.State == job.BucketCreated && !r.Fresh {
-		// A bucket that the user deleted by hand: there is nothing to go on from.
-		admin, err := c.bucketsOf(j.Bucket.Cloud)
-		if err != nil {
-			return api.Job{}, err
-		}
-		ok, err := admin.Exists(ctx, j.Bucket.Name)
-		if err != nil && !isNotOwned(err) {
-			return api.Job{}, fmt.Errorf("look for the bucket of job %s: %w", id, err)
-		}
-		if !ok {
-			return api.Job{}, api.Errorf(http.StatusConflict, api.CodeConflict,
-				"the bucket of job %s is gone, there is nothing to resume from: resubmit with --fresh to start from the beginning", id)
-		}
-	}
-	got, err := c.guarded(ctx, id, ifMatch, func(now *job.Job) ([]job.Event, error) {
-		if ifMatch == 0 && now.Run != j.Run {
-			return nil, api.Errorf(http.StatusConflict, api.CodeConflict, "job %s was resubmitted by somebody else just now", id)
-		}
-		return []job.Event{job.Resubmitted{Spec: spec, Fresh: r.Fresh, Bucket: b}}, nil
-	})
-	if err != nil {
-		return api.Job{}, err
-	}
-	return c.view(got), nil
-}
-
-// respec puts the fields given anew over the old ones.
-func respec(old job.Spec, r api.ResubmitRequest) (job.Spec, error) {
-	if r.Spec == nil {
-		return old.Clone(), nil
-	}
-	fields := func(s job.Spec) (map[string]json.RawMessage, error) {
-		b, err := json.Marshal(s)
-		if err != nil {
-			return nil, err
-		}
-		m := map[string]json.RawMessage{}
-		return m, json.Unmarshal(b, &m)
-	}
-	base, err := fields(old)
-	if err != nil {
-		return job.Spec{}, err
-	}
-	given, err := fields(*r.Spec)
-	if err != nil {
-		return job.Spec{}, err
-	}
-	for _, name := range r.Set {
-		if v, ok := given[name]; ok {
-			base[name] = v
-		} else {
-			delete(base, name) // given as its zero value
-		}
-	}
-	b, err := json.Marshal(base)
-	if err != nil {
-		return job.Spec{}, err
-	}
-	var s job.Spec
-	return s, json.Unmarshal(b, &s)
-}
-
 // Preempt is the drill: the cloud's own interruption of the writer's VM.
 func (c *ControlPlane) Preempt(ctx context.Context, id string, r api.PreemptRequest) (api.Job, error) {
 	j, err := c.Store.Get(ctx, id)
@@ -167,7 +85,10 @@ func (c *ControlPlane) Preempt(ctx context.Context, id string, r api.PreemptRequ
 		return api.Job{}, userProblem(id, err)
 	}
 	a := j.AttemptNo(j.Attempt)
-	if j.State.Terminal() || j.State == job.Stopping || a == nil || a.Gone || a.Doomed || a.Kept {
+	if j.State.Terminal() {
+		return api.Job{}, api.Errorf(http.StatusConflict, api.CodeConflict, "job %s has ended (%s) and has no VM to preempt: resubmit it first", id, j.State)
+	}
+	if j.State == job.Stopping || a == nil || a.Gone || a.Doomed || a.Kept {
 		return api.Job{}, api.Errorf(http.StatusConflict, api.CodeConflict, "job %s is %s and has no VM to preempt: try again when it is running", id, j.State)
 	}
 	cl, err := c.cloudOf(a.Placement.Cloud)
@@ -196,8 +117,12 @@ func (c *ControlPlane) Preempt(ctx context.Context, id string, r api.PreemptRequ
 func (c *ControlPlane) Checkpoint(ctx context.Context, id string, r api.CheckpointRequest) (api.CheckpointReply, error) {
 	var j *job.Job
 	var err error
-	if r.Request > 0 {
+	if r.Request != 0 {
 		j, err = c.Store.Get(ctx, id)
+		if err == nil && (r.Request < 0 || r.Request > j.SaveRequest) {
+			return api.CheckpointReply{}, api.Errorf(http.StatusBadRequest, api.CodeInvalid,
+				"nobody asked job %s for a commit by the number %d: leave the number out to ask for one", id, r.Request)
+		}
 	} else {
 		j, err = c.change(ctx, id, always(job.SaveRequested{}))
 		if j != nil {
@@ -231,10 +156,19 @@ func (c *ControlPlane) Checkpoints(ctx context.Context, id string) (api.CommitPa
 	if err == nil {
 		page.Commits, err = c.Commits(ctx, objects)
 	}
-	if errors.Is(err, bucket.ErrNoBucket) {
-		return page, api.Errorf(http.StatusConflict, api.CodeConflict, "the bucket of job %s is gone: somebody deleted it", id)
+	return page, bucketProblem(j, err)
+}
+
+// bucketProblem words what a user can know of a bucket that cannot be read.
+func bucketProblem(j *job.Job, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bucket.ErrNoBucket), isNotOwned(err):
+		return api.Errorf(http.StatusConflict, api.CodeConflict,
+			"the bucket %s of job %s is gone, somebody deleted it: resubmit with --fresh to start from the beginning", j.Bucket.Name, j.ID)
 	}
-	return page, err
+	return fmt.Errorf("read the bucket of job %s: %w", j.ID, err)
 }
 
 // readable is a job whose bucket can be read.
@@ -246,6 +180,8 @@ func (c *ControlPlane) readable(ctx context.Context, id string) (*job.Job, error
 	switch {
 	case j.Bucket == nil:
 		return nil, api.Errorf(http.StatusConflict, api.CodeConflict, "job %s has no checkpoints: it was not submitted with --spot", id)
+	case j.Bucket.State == job.BucketIntended:
+		return nil, api.Errorf(http.StatusConflict, api.CodeConflict, "job %s has no checkpoints yet: try again when it is running", id)
 	case j.Bucket.State != job.BucketCreated:
 		return nil, api.Errorf(http.StatusConflict, api.CodeConflict,
 			"the bucket of job %s is %s: submit with --persist-bucket to keep checkpoints after success", id, j.Bucket.State)
@@ -263,5 +199,6 @@ func (c *ControlPlane) CheckpointAccess(ctx context.Context, id string) (bucket.
 	if err != nil {
 		return bucket.Access{}, err
 	}
-	return admin.Access(ctx, j.Bucket.Name)
+	access, err := admin.Access(ctx, j.Bucket.Name)
+	return access, bucketProblem(j, err)
 }

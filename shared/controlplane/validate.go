@@ -1,12 +1,16 @@
 package controlplane
 
 import (
+	"encoding/json"
 	"net/http"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"anycloud/shared/api"
 	"anycloud/shared/job"
@@ -25,6 +29,9 @@ const (
 	DefaultKeep = 7 * 24 * time.Hour
 	// DefaultUnresponsive is long against every pause of a healthy VM.
 	DefaultUnresponsive = 15 * time.Minute
+	// MaxSpec bounds a job's description, in bytes of JSON: a row of DynamoDB
+	// holds 400 KB, and the job's history must find room beside it.
+	MaxSpec = 128 << 10
 )
 
 func withDefaults(s job.Spec) job.Spec {
@@ -65,10 +72,16 @@ func (c *ControlPlane) validate(s job.Spec) error {
 		return bad("no image is given: name one, such as ghcr.io/acme/train:latest")
 	case !exec && (len(s.Image) > 512 || !imageRef.MatchString(s.Image)):
 		return bad("%q is not an image reference: write for example ghcr.io/acme/train:latest", s.Image)
+	case exec && s.Image != "exec:":
+		return bad("%q is not an image: write exec: alone, and put the command after --", s.Image)
 	case exec && len(s.Command) == 0:
 		return bad("an exec: job needs a command: put it after --")
-	case len(s.Name) > 100:
-		return bad("the name has %d characters: at most 100 are allowed", len(s.Name))
+	case utf8.RuneCountInString(s.Name) > 100:
+		return bad("the name has %d characters: at most 100 are allowed", utf8.RuneCountInString(s.Name))
+	case !utf8.ValidString(s.Name) || strings.ContainsFunc(s.Name, unicode.IsControl):
+		return bad("the name %q holds characters that cannot be shown: use letters, digits and spaces", s.Name)
+	case s.Workdir != "" && (!path.IsAbs(s.Workdir) || strings.ContainsRune(s.Workdir, 0)):
+		return bad("workdir %q is not an absolute path: write for example /work", s.Workdir)
 	case s.GPU != "" && s.VMType != "":
 		return bad("gpu and vm_type exclude each other: the GPU chooses the machine type")
 	case s.GPU != "" && !gpuSpec.MatchString(s.GPU):
@@ -76,7 +89,7 @@ func (c *ControlPlane) validate(s job.Spec) error {
 	case s.Arch != "amd64" && s.Arch != "arm64":
 		return bad("arch %q is unknown: amd64 or arm64", s.Arch)
 	case s.CPUs < 0 || s.Memory < 0 || s.Disk < 0 || s.ShmSize < 0:
-		return bad("cpus, memory, disk and shm_size cannot be negative")
+		return bad("cpus, memory, disk and shm_size cannot be negative: leave out what does not matter")
 	case s.Retries < 0:
 		return bad("retries cannot be negative: 0 means none")
 	case s.CheckpointInterval.D() < time.Second:
@@ -86,9 +99,9 @@ func (c *ControlPlane) validate(s job.Spec) error {
 	case *s.MaxPause < 0 || s.MaxPause.D() > 10*time.Second:
 		return bad("max_pause %s: give 0 (never freeze) to 10s", *s.MaxPause)
 	case s.KeepCheckpoint < 0:
-		return bad("keep_checkpoint cannot be negative")
+		return bad("keep_checkpoint cannot be negative: give for example 7d")
 	case s.MaxRuntime < 0 || s.MaxCost < 0 || s.MaxPreemptions != nil && *s.MaxPreemptions < 0:
-		return bad("max_runtime, max_cost and max_preemptions cannot be negative")
+		return bad("max_runtime, max_cost and max_preemptions cannot be negative: leave out the limits that you do not want")
 	case !s.Deadline.IsZero() && !s.Deadline.After(c.Now()):
 		return bad("the deadline %s has passed: give a later one", s.Deadline.Format(time.RFC3339))
 	case s.Fallback != "" && !s.Spot:
@@ -107,12 +120,14 @@ func (c *ControlPlane) validate(s job.Spec) error {
 	if err := c.validateSecrets(s); err != nil {
 		return err
 	}
-	for name := range s.Env {
-		if !envName.MatchString(name) {
-			return bad("%q is not the name of an environment variable", name)
-		}
-		if strings.HasPrefix(name, "ANYCLOUD_") {
-			return bad("%s: names that begin with ANYCLOUD_ are the agent's own", name)
+	for _, name := range sortedKeys(s.Env) {
+		switch {
+		case !envName.MatchString(name):
+			return bad("%q is not the name of an environment variable: use letters, digits and _", name)
+		case strings.HasPrefix(name, "ANYCLOUD_"):
+			return bad("%s: names that begin with ANYCLOUD_ are the agent's own: choose another", name)
+		case strings.ContainsRune(s.Env[name], 0):
+			return bad("the value of %s holds a NUL byte, which no program can be given: encode it, for example as base64", name)
 		}
 	}
 	for _, name := range s.Clouds {
@@ -124,12 +139,19 @@ func (c *ControlPlane) validate(s job.Spec) error {
 		return bad("a job runs in one cloud: name one of %s", strings.Join(s.Clouds, ", "))
 	}
 	if slices.ContainsFunc(s.Command, func(a string) bool { return strings.ContainsRune(a, 0) }) {
-		return bad("the command holds a NUL byte")
+		return bad("the command holds a NUL byte, which no program can be given: take it out")
 	}
 	if _, n, ok := strings.Cut(s.GPU, ":"); ok && n != "all" {
 		if v, err := strconv.Atoi(n); err != nil || v > 64 {
-			return bad("%q asks for too many GPUs", s.GPU)
+			return bad("%q asks for too many GPUs: at most 64, or all", s.GPU)
 		}
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return bad("the job cannot be written down: %v", err)
+	}
+	if len(b) > MaxSpec {
+		return bad("the job's description has %d bytes: at most %d are allowed; put large values into the image or a bucket", len(b), MaxSpec)
 	}
 	return nil
 }
