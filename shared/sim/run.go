@@ -45,8 +45,8 @@ func Run(seed uint64, o Options) Result {
 	w := newWorld(seed, o)
 	defer w.s.close()
 	jobs := 2 + w.s.rng.IntN(2)
-	for n := range jobs {
-		w.submit(n, w.s.between(0, 20*time.Second))
+	for range jobs {
+		w.submit(w.s.between(0, 20*time.Second))
 	}
 	w.s.at(0, w.tick)
 	w.s.at(w.s.between(20*time.Second, time.Minute), w.chaos)
@@ -65,7 +65,7 @@ func Run(seed uint64, o Options) Result {
 func (w *world) calm() {
 	if w.losses < leastLosses && w.s.now.Sub(epoch) < 10*chaosFor {
 		// Everything ended too soon: another job gives the clouds something to take.
-		w.submit(len(w.jobs), 0)
+		w.submit(0)
 		w.s.at(time.Minute, w.calm)
 		return
 	}

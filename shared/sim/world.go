@@ -48,6 +48,7 @@ type world struct {
 	ended     int       // VMs at the front of the cloud's list that are gone
 	spotShare float64
 	losses    int
+	submits   int
 	hits      map[string]int
 	broken    *Violation
 	logger    *slog.Logger
@@ -62,9 +63,10 @@ func hashOf(secret string) string {
 
 // submit gives the control plane a job, as a client does: repeated under one
 // key until it is answered.
-func (w *world) submit(n int, after time.Duration) {
+func (w *world) submit(after time.Duration) {
 	spec := w.specOf()
-	key := fmt.Sprintf("job-%d", n)
+	key := fmt.Sprintf("job-%d", w.submits)
+	w.submits++
 	var try func(time.Duration)
 	try = func(after time.Duration) {
 		var id string
