@@ -42,7 +42,7 @@ ANYCLOUD_HOME, and is started when it is needed.`,
 		return &exitError{exitUsage, fmt.Errorf("%w: see anycloud --help", err)}
 	})
 	root.AddCommand(a.submitCommand(), a.listCommand(), a.statusCommand(), a.logsCommand(), a.waitCommand(), a.cancelCommand(),
-		a.resubmitCommand(), a.preemptCommand(), a.checkpointCommand(), a.doctorCommand(), a.serveCommand(), a.versionCommand())
+		a.resubmitCommand(), a.preemptCommand(), a.checkpointCommand(), a.doctorCommand(), a.gpusCommand(), a.serveCommand(), a.versionCommand())
 	return root
 }
 

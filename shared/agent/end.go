@@ -60,7 +60,7 @@ func (t *tending) estimate() checkpoint.Estimate {
 	return t.engine.Estimate()
 }
 
-func (t *tending) grace() time.Duration { return t.claim.Spec.Grace.D() }
+func (t *tending) grace() time.Duration { return t.claim.Spec.GraceTime() }
 
 func (t *tending) stopAt(n *preempt.Notice) time.Time {
 	return stopTime(n.Deadline, t.estimate(), t.grace())

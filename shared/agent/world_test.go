@@ -52,7 +52,7 @@ func newWorld(t *testing.T, dir string, attempt int, log *fakeLog, store *membuc
 	w := &world{t: t, dir: dir, log: log, store: store, box: &fakeRuntime{ended: make(chan struct{})}, meta: &fakeMeta{changed: make(chan struct{})}}
 	w.output = membucket.NewObjects()
 	w.spec = job.Spec{
-		Image: "train:1", Spot: true, CheckpointInterval: job.Duration(time.Minute), Grace: job.Duration(5 * time.Second),
+		Image: "train:1", Spot: true, CheckpointInterval: job.Duration(time.Minute), Grace: new(job.Duration(5 * time.Second)),
 	}
 	w.cp = &fakeControl{w: w, attempt: attempt}
 	w.cp.orders = api.Orders{Role: api.Writer, ReportEvery: job.Duration(time.Second)}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"anycloud/shared/internal/similar"
 	"anycloud/shared/job"
 )
 
@@ -231,7 +232,7 @@ func bodyProblem(err error, v any) error {
 		return Errorf(http.StatusBadRequest, CodeInvalid, "field %q must be %s, not %s", strings.TrimPrefix(typ.Field, "Spec."), typ.Type, typ.Value)
 	case strings.HasPrefix(err.Error(), "json: unknown field "):
 		name, _ := strconv.Unquote(strings.TrimPrefix(err.Error(), "json: unknown field "))
-		if near := nearest(name, fieldsOf(v)); near != "" {
+		if near := similar.Nearest(name, fieldsOf(v)); near != "" {
 			return Errorf(http.StatusBadRequest, CodeInvalid, "there is no field %q: did you mean %q?", name, near)
 		}
 		return Errorf(http.StatusBadRequest, CodeInvalid, "there is no field %q", name)

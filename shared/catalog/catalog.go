@@ -85,6 +85,16 @@ func Machines(cloud string) []Machine {
 	return out
 }
 
+// Clouds lists the clouds of the catalog.
+func Clouds() []string {
+	var names []string
+	for _, m := range load() {
+		names = append(names, m.Cloud)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
 // GPUs lists the names of the GPUs of a cloud ("": of all clouds), sorted.
 func GPUs(cloud string) []string {
 	var names []string

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/agext/levenshtein"
+	"anycloud/shared/internal/similar"
 )
 
 var (
@@ -34,7 +34,10 @@ func ParseGPU(s string) (name string, count int, err error) {
 	case text == "all":
 		count = All
 	default:
-		if count, err = strconv.Atoi(text); err != nil || count < 1 || count > 64 {
+		count, err = strconv.Atoi(text)
+		if err == nil && count > 64 {
+			err = fmt.Errorf("%q asks for too many GPUs: at most 64, or all", s)
+		} else if err != nil || count < 1 {
 			err = fmt.Errorf("%q asks for no number of GPUs: write for example %s:4 or %s:all", s, name, name)
 		}
 	}
@@ -63,7 +66,7 @@ func Resolve(cloud string, n Need) ([]Machine, error) {
 		return nil, unknownGPU(cloud, n.GPU)
 	}
 	if n.Type != "" && !slices.ContainsFunc(all, func(m Machine) bool { return m.Type == n.Type }) {
-		return nil, fmt.Errorf("machine type %s of %s: %w%s", n.Type, cloud, ErrUnknown, hint(nearest(n.Type, typesOf(all))))
+		return nil, fmt.Errorf("machine type %s of %s: %w%s", n.Type, cloud, ErrUnknown, hint(similar.Nearest(n.Type, typesOf(all))))
 	}
 	var fit []Machine
 	for _, m := range all {
@@ -77,10 +80,19 @@ func Resolve(cloud string, n Need) ([]Machine, error) {
 	}
 	slices.SortStableFunc(fit, func(a, b Machine) int {
 		return cmp.Or(
-			cmp.Compare(unpriced(a), unpriced(b)), cmp.Compare(a.USDPerHour, b.USDPerHour), cmp.Compare(a.GPUs, b.GPUs), cmp.Compare(a.VCPUs, b.VCPUs),
+			cmp.Compare(smallest(n, a), smallest(n, b)), cmp.Compare(unpriced(a), unpriced(b)), cmp.Compare(a.USDPerHour, b.USDPerHour), cmp.Compare(a.GPUs, b.GPUs), cmp.Compare(a.VCPUs, b.VCPUs),
 			cmp.Compare(a.Type, b.Type))
 	})
 	return fit, nil
+}
+
+// smallest puts the machine with the fewest GPUs first where all of them are
+// taken.
+func smallest(n Need, m Machine) int {
+	if n.GPU != "" && n.GPUs == All {
+		return m.GPUs
+	}
+	return 0
 }
 
 func unpriced(m Machine) int {
@@ -126,20 +138,7 @@ func unknownGPU(cloud, name string) error {
 
 // NearestGPU is the name in the catalog that a mistyped one most likely means:
 // itself if it is one, "" if none is near.
-func NearestGPU(name string) string { return nearest(name, GPUs("")) }
-
-// near is the least similarity of a name that is worth proposing.
-const near = 0.5
-
-func nearest(name string, known []string) string {
-	best, at := "", near
-	for _, k := range known {
-		if s := levenshtein.Similarity(strings.ToLower(name), strings.ToLower(k), nil); s > at {
-			best, at = k, s
-		}
-	}
-	return best
-}
+func NearestGPU(name string) string { return similar.Nearest(name, GPUs("")) }
 
 func hint(name string) string {
 	if name == "" {

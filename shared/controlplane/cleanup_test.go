@@ -26,7 +26,7 @@ func TestBucketsEnd(t *testing.T) {
 	}
 	kept := s.running(job.Spec{Spot: true, PersistBucket: true})
 	s.end(kept, 0)
-	failed := s.running(job.Spec{Spot: true, KeepCheckpoint: job.Duration(time.Hour)})
+	failed := s.running(job.Spec{Spot: true, KeepCheckpoint: new(job.Duration(time.Hour))})
 	s.end(failed, 1)
 	if !there(kept) || !there(failed) {
 		t.Fatal("a bucket went too early")
@@ -107,7 +107,7 @@ func TestBucketDeletedByHand(t *testing.T) {
 	}
 	s.end(ok, 0)
 	s.state(ok, job.Succeeded)
-	s.pass(DefaultKeep)
+	s.pass(job.DefaultKeep)
 	s.tick()
 	for _, id := range []string{ok, failed, never} {
 		if j := s.job(id); j.Bucket.State != job.BucketDisposed || j.Active() {
@@ -124,8 +124,8 @@ func TestKeptBucketGoes(t *testing.T) {
 	s := newStack(t)
 	ctx := t.Context()
 	s.buckets.DisposeBatch = 2
-	cancelled := s.running(job.Spec{Spot: true, KeepCheckpoint: job.Duration(time.Hour)})
-	again := s.running(job.Spec{Spot: true, KeepCheckpoint: job.Duration(time.Hour)})
+	cancelled := s.running(job.Spec{Spot: true, KeepCheckpoint: new(job.Duration(time.Hour))})
+	again := s.running(job.Spec{Spot: true, KeepCheckpoint: new(job.Duration(time.Hour))})
 	o, err := s.buckets.Open(ctx, cancelled)
 	s.must(err)
 	for _, k := range []string{"a", "b", "c", "d", "e"} {

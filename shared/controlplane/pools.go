@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"anycloud/shared/bucket"
+	"anycloud/shared/catalog"
 	"anycloud/shared/cloud"
 	"anycloud/shared/job"
 	"anycloud/shared/store"
@@ -99,15 +99,8 @@ func cloudName(j *job.Job, def string) string {
 func machineOf(s job.Spec) job.Machine {
 	m := job.Machine{VMType: s.VMType, CPUs: s.CPUs, Memory: int64(s.Memory), Disk: int64(s.Disk), Arch: s.Arch}
 	if s.GPU != "" {
-		name, n, _ := strings.Cut(s.GPU, ":")
-		m.GPU, m.GPUs = name, 1
-		switch n {
-		case "":
-		case "all":
-			m.GPUs = 0 // as many as the machine has
-		default:
-			fmt.Sscan(n, &m.GPUs) //nolint:errcheck // validated at submit
-		}
+		// It was validated at submit; catalog.All is the driver's "as many as the machine has".
+		m.GPU, m.GPUs, _ = catalog.ParseGPU(s.GPU)
 	}
 	return m
 }

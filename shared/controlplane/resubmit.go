@@ -77,10 +77,10 @@ func (c *ControlPlane) resumable(ctx context.Context, j *job.Job, spec *job.Spec
 	}
 	offers, err := c.candidates(ctx, next)
 	if errors.Is(err, cloud.ErrInvalid) {
-		return api.Errorf(http.StatusUnprocessableEntity, api.CodeInvalid, "no machine can hold this job: %v", err)
+		return noMachine(*spec, err)
 	}
 	// Other errors of a look at the offers refuse nothing: the job waits.
-	*spec = countGPUs(*spec, offers)
+	*spec = spec.CountGPUs(offers)
 	return nil
 }
 

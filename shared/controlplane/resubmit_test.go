@@ -158,7 +158,7 @@ func TestResubmitSet(t *testing.T) {
 	s := newStack(t)
 	ctx := t.Context()
 	s.Clouds["moon"] = fakecloud.New(fakecloud.Options{Name: "moon", Now: func() time.Time { return s.now }, Stack: "st"})
-	id := s.running(job.Spec{Spot: true, Retries: 0, GPU: "a100", Region: []string{"fake-1"}, Env: map[string]string{"A": "1"}, Grace: job.Duration(time.Minute)})
+	id := s.running(job.Spec{Spot: true, Retries: 0, GPU: "a100", Region: []string{"fake-1"}, Env: map[string]string{"A": "1"}, Grace: new(job.Duration(time.Minute))})
 	_, err := s.report(id, api.Report{Checkpoint: &job.Checkpoint{Latest: 1}})
 	s.must(err)
 	s.end(id, 1)
@@ -188,7 +188,7 @@ func TestResubmitSet(t *testing.T) {
 	})
 	s.must(err)
 	got := s.job(id).Spec
-	if got.GPU != "" || got.VMType != "fake.large" || got.Env["A"] != "" || got.Env["B"] != "2" || got.Grace.D() != DefaultGrace || got.Image != before.Spec.Image || !got.Spot {
+	if got.GPU != "" || got.VMType != "fake.large" || got.Env["A"] != "" || got.Env["B"] != "2" || got.GraceTime() != job.DefaultGrace || got.Image != before.Spec.Image || !got.Spot {
 		t.Errorf("%+v", got)
 	}
 	s.must(s.Recover(ctx, id))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"anycloud/shared/api"
+	"anycloud/shared/catalog"
 	"anycloud/shared/cloud"
 	"anycloud/shared/job"
 	"anycloud/shared/store"
@@ -45,13 +46,13 @@ func (c *ControlPlane) Submit(ctx context.Context, r api.SubmitRequest, key stri
 	probe := &job.Job{ID: id, Spec: spec}
 	offers, err := c.candidates(ctx, probe)
 	if errors.Is(err, cloud.ErrInvalid) {
-		return api.SubmitReply{}, api.Errorf(http.StatusUnprocessableEntity, api.CodeInvalid, "no machine can hold this job: %v", err)
+		return api.SubmitReply{}, noMachine(spec, err)
 	}
 	if err != nil && r.DryRun {
 		return api.SubmitReply{}, fmt.Errorf("find placements: %w", err)
 	}
 	// Other errors of a look at the offers do not refuse a job: it waits.
-	spec = countGPUs(spec, offers)
+	spec = spec.CountGPUs(offers)
 	if r.DryRun {
 		return api.SubmitReply{Job: c.view(job.New(id, c.Stack, spec, c.bucketFor(id, spec), c.Now())), Offers: offers}, nil
 	}
@@ -76,14 +77,16 @@ func (c *ControlPlane) Submit(ctx context.Context, r api.SubmitRequest, key stri
 	return api.SubmitReply{Job: c.view(j)}, nil
 }
 
-// countGPUs makes a number of "all": every GPU of the machine that would be taken
-// now. It never changes afterwards, whatever machines come later.
-func countGPUs(s job.Spec, offers []job.Placement) job.Spec {
-	name, ok := strings.CutSuffix(s.GPU, ":all")
-	if ok && len(offers) > 0 && offers[0].GPUs > 0 {
-		s.GPU = fmt.Sprintf("%s:%d", name, offers[0].GPUs)
+// noMachine is the refusal of a job that no machine can hold, with the GPU that a
+// mistyped name most likely means.
+func noMachine(s job.Spec, why error) error {
+	text := "no machine can hold this job: " + why.Error()
+	if name, _, err := catalog.ParseGPU(s.GPU); err == nil {
+		if near := catalog.NearestGPU(name); near != "" && near != name {
+			text += ": did you mean " + near + "?"
+		}
 	}
-	return s
+	return api.Errorf(http.StatusUnprocessableEntity, api.CodeInvalid, "%s", text)
 }
 
 // repeated finds the job that an earlier submit with this key made; nil: none

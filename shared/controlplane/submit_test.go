@@ -193,8 +193,8 @@ func TestRepeatOutlivesItsDeadline(t *testing.T) {
 	}
 }
 
-// TestAllGPUs is a number from submit on; where no offer is to be had, the
-// machine decides.
+// TestAllGPUs is a number from submit on; where no offer is to be had then, from
+// the first launch on.
 func TestAllGPUs(t *testing.T) {
 	s := newStack(t)
 	ctx := t.Context()
@@ -210,8 +210,14 @@ func TestAllGPUs(t *testing.T) {
 		t.Errorf("placed on %+v", p)
 	}
 	s.Clouds["fake"] = s.cloud.WithHook(func(context.Context, fakecloud.Call) error { return errors.New("time-out") })
-	if got := s.job(s.submit(job.Spec{GPU: "a100:all"})).Spec.GPU; got != "a100:all" {
+	late := s.submit(job.Spec{GPU: "a100:all"})
+	if got := s.job(late).Spec.GPU; got != "a100:all" {
 		t.Errorf("without offers: %q", got)
+	}
+	s.Clouds["fake"] = s.cloud
+	s.must(s.Recover(ctx, late))
+	if got := s.job(late).Spec.GPU; got != "a100:8" {
+		t.Errorf("at the first launch: %q", got)
 	}
 	for gpu, want := range map[string]int{"a100:all": 0, "a100": 1, "a100:4": 4} {
 		if m := machineOf(job.Spec{GPU: gpu}); m.GPU != "a100" || m.GPUs != want {

@@ -22,7 +22,7 @@ func TestCancel(t *testing.T) {
 	s.must(s.Cleanup(ctx, pending))
 	s.state(pending, job.Cancelled)
 
-	id := s.running(job.Spec{Spot: true, Grace: job.Duration(20 * time.Second)})
+	id := s.running(job.Spec{Spot: true, Grace: new(job.Duration(20 * time.Second))})
 	_, err = s.Cancel(ctx, id, 0, api.CancelRequest{})
 	s.must(err)
 	o, err := s.report(id, api.Report{})

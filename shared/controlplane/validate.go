@@ -6,13 +6,13 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"anycloud/shared/api"
+	"anycloud/shared/catalog"
 	"anycloud/shared/job"
 )
 
@@ -20,13 +20,9 @@ import (
 const (
 	// DefaultInterval bounds the work that an unwarned loss costs.
 	DefaultInterval = 60 * time.Second
-	// DefaultGrace leaves most of the shortest notice (30 s) to the commit.
-	DefaultGrace = 20 * time.Second
 	// DefaultMaxPause is short against any epoch, and long enough to copy
 	// 100 MiB that changed.
 	DefaultMaxPause = 200 * time.Millisecond
-	// DefaultKeep is how long a failed or cancelled job can be resubmitted.
-	DefaultKeep = 7 * 24 * time.Hour
 	// DefaultUnresponsive is long against every pause of a healthy VM.
 	DefaultUnresponsive = 15 * time.Minute
 	// MaxSpec bounds a job's description, in bytes of JSON: a row of DynamoDB
@@ -42,13 +38,15 @@ func withDefaults(s job.Spec) job.Spec {
 		}
 	}
 	def(&s.CheckpointInterval, DefaultInterval)
-	def(&s.Grace, DefaultGrace)
-	def(&s.KeepCheckpoint, DefaultKeep)
 	def(&s.UnresponsiveAfter, DefaultUnresponsive)
-	if s.MaxPause == nil {
-		d := job.Duration(DefaultMaxPause)
-		s.MaxPause = &d
+	unset := func(d **job.Duration, v time.Duration) {
+		if *d == nil {
+			*d = new(job.Duration(v))
+		}
 	}
+	unset(&s.Grace, job.DefaultGrace)
+	unset(&s.MaxPause, DefaultMaxPause)
+	unset(&s.KeepCheckpoint, job.DefaultKeep)
 	if s.Arch == "" {
 		s.Arch = "amd64"
 	}
@@ -57,7 +55,6 @@ func withDefaults(s job.Spec) job.Spec {
 
 var (
 	envName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	gpuSpec  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*(:([1-9][0-9]*|all))?$`)
 	imageRef = regexp.MustCompile(`^[a-z0-9]+([._:/-]+[A-Za-z0-9_.-]+)*(@sha256:[0-9a-f]{64})?$`)
 )
 
@@ -84,8 +81,6 @@ func (c *ControlPlane) validate(s job.Spec) error {
 		return bad("workdir %q is not an absolute path: write for example /work", s.Workdir)
 	case s.GPU != "" && s.VMType != "":
 		return bad("gpu and vm_type exclude each other: the GPU chooses the machine type")
-	case s.GPU != "" && !gpuSpec.MatchString(s.GPU):
-		return bad("%q is no GPU: write for example a100, a100:4 or a100:all", s.GPU)
 	case s.Arch != "amd64" && s.Arch != "arm64":
 		return bad("arch %q is unknown: amd64 or arm64", s.Arch)
 	case s.CPUs < 0 || s.Memory < 0 || s.Disk < 0 || s.ShmSize < 0:
@@ -94,11 +89,11 @@ func (c *ControlPlane) validate(s job.Spec) error {
 		return bad("retries cannot be negative: 0 means none")
 	case s.CheckpointInterval.D() < time.Second:
 		return bad("checkpoint_interval %s is too short: at least 1s", s.CheckpointInterval)
-	case s.Grace < 0 || s.Grace.D() > time.Hour:
-		return bad("grace %s: give 0s to 1h", s.Grace)
+	case *s.Grace < 0 || s.Grace.D() > time.Hour:
+		return bad("grace %s: give 0s to 1h", *s.Grace)
 	case *s.MaxPause < 0 || s.MaxPause.D() > 10*time.Second:
 		return bad("max_pause %s: give 0 (never freeze) to 10s", *s.MaxPause)
-	case s.KeepCheckpoint < 0:
+	case *s.KeepCheckpoint < 0:
 		return bad("keep_checkpoint cannot be negative: give for example 7d")
 	case s.MaxRuntime < 0 || s.MaxCost < 0 || s.MaxPreemptions != nil && *s.MaxPreemptions < 0:
 		return bad("max_runtime, max_cost and max_preemptions cannot be negative: leave out the limits that you do not want")
@@ -141,9 +136,9 @@ func (c *ControlPlane) validate(s job.Spec) error {
 	if slices.ContainsFunc(s.Command, func(a string) bool { return strings.ContainsRune(a, 0) }) {
 		return bad("the command holds a NUL byte, which no program can be given: take it out")
 	}
-	if _, n, ok := strings.Cut(s.GPU, ":"); ok && n != "all" {
-		if v, err := strconv.Atoi(n); err != nil || v > 64 {
-			return bad("%q asks for too many GPUs: at most 64, or all", s.GPU)
+	if s.GPU != "" {
+		if _, _, err := catalog.ParseGPU(s.GPU); err != nil {
+			return bad("%v", err)
 		}
 	}
 	b, err := json.Marshal(s)

@@ -99,9 +99,9 @@ func TestSubmitRefusesWhatCannotBe(t *testing.T) {
 		"cannot be negative":        {Image: "i", Memory: -1},
 		"0 means none":              {Image: "i", Retries: -1},
 		"at least 1s":               {Image: "i", CheckpointInterval: job.Duration(time.Millisecond)},
-		"0s to 1h":                  {Image: "i", Grace: long},
+		"0s to 1h":                  {Image: "i", Grace: &long},
 		"0 (never freeze) to 10s":   {Image: "i", MaxPause: &long},
-		"keep_checkpoint":           {Image: "i", KeepCheckpoint: -1},
+		"keep_checkpoint":           {Image: "i", KeepCheckpoint: new(job.Duration(-1))},
 		"at least 1m, or never":     {Image: "i", UnresponsiveAfter: job.Duration(time.Second)},
 		"not the name of":           {Image: "i", Env: map[string]string{"1A": "x"}},
 		"the agent's own":           {Image: "i", Env: map[string]string{"ANYCLOUD_JOB_ID": "x"}},
@@ -129,7 +129,7 @@ func TestSubmitRefusesWhatNoProgramCanBeGiven(t *testing.T) {
 		"absolute path":    {Image: "i", Workdir: "work"},
 		"base64":           {Image: "i", Env: map[string]string{"A": "x\x00"}},
 		"at most 131072":   {Image: "i", Env: map[string]string{"A": strings.Repeat("x", MaxSpec)}},
-		"give 0s to 1h":    {Image: "i", Grace: -1},
+		"give 0s to 1h":    {Image: "i", Grace: new(job.Duration(-1))},
 		"cpus, memory":     {Image: "i", CPUs: -1},
 		"at least 1m":      {Image: "i", UnresponsiveAfter: -2},
 		"checkpoint_inter": {Image: "i", CheckpointInterval: job.Duration(-time.Minute)},
@@ -141,9 +141,15 @@ func TestSubmitRefusesWhatNoProgramCanBeGiven(t *testing.T) {
 		"moon-1": {Image: "i", Region: []string{"moon-1"}},
 		"zones":  {Image: "i", Zone: []string{"fake-1z"}},
 		"h100":   {Image: "i", GPU: "h100"},
+
+		"did you mean a100-80gb?": {Image: "i", GPU: "a100-80g:2"},
 	} {
 		_, err := s.Submit(t.Context(), api.SubmitRequest{Spec: spec}, "")
 		refused(t, err, http.StatusUnprocessableEntity, words)
+	}
+	zero := s.job(s.submit(job.Spec{Image: "i", Grace: new(job.Duration(0)), KeepCheckpoint: new(job.Duration(0)), MaxPause: new(job.Duration(0))})).Spec
+	if zero.GraceTime() != 0 || zero.KeepTime() != 0 || *zero.MaxPause != 0 {
+		t.Errorf("what was set to 0 became a default: %+v", zero)
 	}
 	s.submit(job.Spec{Image: "i", Name: strings.Repeat("ß", 100), Workdir: "/work", UnresponsiveAfter: job.Never})
 }

@@ -43,7 +43,9 @@ func (s Spec) Clone() Spec {
 	s.Clouds = slices.Clone(s.Clouds)
 	s.Region = slices.Clone(s.Region)
 	s.Zone = slices.Clone(s.Zone)
+	s.Grace = ptr(s.Grace)
 	s.MaxPause = ptr(s.MaxPause)
+	s.KeepCheckpoint = ptr(s.KeepCheckpoint)
 	s.MaxPreemptions = ptr(s.MaxPreemptions)
 	s.Secret = maps.Clone(s.Secret)
 	return s

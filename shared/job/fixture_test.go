@@ -16,12 +16,6 @@ type life struct {
 
 func newLife(t *testing.T, s Spec) *life {
 	t.Helper()
-	if s.Grace == 0 {
-		s.Grace = Duration(20 * time.Second)
-	}
-	if s.KeepCheckpoint == 0 {
-		s.KeepCheckpoint = Duration(7 * 24 * time.Hour)
-	}
 	if s.UnresponsiveAfter == 0 {
 		s.UnresponsiveAfter = Duration(15 * time.Minute)
 	}

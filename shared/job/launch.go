@@ -26,6 +26,8 @@ func (t *step) launchIntended(e LaunchIntended) error {
 	case len(e.Candidates) == 0:
 		return t.refuse(RefusedBusy, "no candidates")
 	}
+	// Where no offers were to be had at submit, "all" is counted here.
+	j.Spec = j.Spec.CountGPUs(e.Candidates)
 	j.Launches++
 	j.Launch = &Launch{
 		Attempt: j.Attempt + 1, Number: j.Launches,

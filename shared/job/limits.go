@@ -115,6 +115,6 @@ func (t *step) limitReached(r Reason, message string) {
 	if j.State.Terminal() || j.State == Stopping {
 		return // it ends already
 	}
-	t.doomWriter(EndLimit, t.now.Add(j.Spec.Grace.D()+FinishSlack), "a limit of the user's was reached")
+	t.doomWriter(EndLimit, t.now.Add(j.Spec.GraceTime()+FinishSlack), "a limit of the user's was reached")
 	t.endKeeping(Failed, r, message)
 }

@@ -14,12 +14,17 @@ type Duration time.Duration
 // D returns the time.Duration.
 func (d Duration) D() time.Duration { return time.Duration(d) }
 
-func (d Duration) String() string { return time.Duration(d).String() }
+func (d Duration) String() string {
+	if d == Never {
+		return "never"
+	}
+	return time.Duration(d).String()
+}
 
 // MarshalJSON writes the text form.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
 
-// UnmarshalJSON reads the text form, or a number of seconds.
+// UnmarshalJSON reads the text form ("never" too), or a number of seconds.
 func (d *Duration) UnmarshalJSON(b []byte) error {
 	var v any
 	if err := json.Unmarshal(b, &v); err != nil {
@@ -30,6 +35,10 @@ func (d *Duration) UnmarshalJSON(b []byte) error {
 		*d = Duration(v * float64(time.Second))
 		return nil
 	case string:
+		if v == Never.String() {
+			*d = Never
+			return nil
+		}
 		p, err := ParseDuration(v)
 		*d = Duration(p)
 		return err
@@ -83,11 +92,11 @@ type Spec struct {
 	Zone   []string `json:"zone,omitempty"`
 
 	CheckpointInterval Duration  `json:"checkpoint_interval,omitempty"`
-	Grace              Duration  `json:"grace,omitempty"`
+	Grace              *Duration `json:"grace,omitempty"`     // nil: DefaultGrace; 0: SIGKILL at once
 	MaxPause           *Duration `json:"max_pause,omitempty"` // nil: default; 0: never freeze
 	AcceptMixed        bool      `json:"accept_mixed,omitempty"`
 	PersistBucket      bool      `json:"persist_bucket,omitempty"`
-	KeepCheckpoint     Duration  `json:"keep_checkpoint,omitempty"`
+	KeepCheckpoint     *Duration `json:"keep_checkpoint,omitempty"` // nil: DefaultKeep; 0: not at all
 	Persist            bool      `json:"persist,omitempty"`
 	UnresponsiveAfter  Duration  `json:"unresponsive_after,omitempty"` // Never allowed
 
@@ -107,6 +116,37 @@ type Spec struct {
 
 	Secret       map[string]string `json:"secret,omitempty"` // variable: source, resolved on the VM
 	RegistryAuth string            `json:"registry_auth,omitempty"`
+}
+
+// Defaults of what a spec may set to 0.
+const (
+	// DefaultGrace leaves most of the shortest notice (30 s) to the commit.
+	DefaultGrace = 20 * time.Second
+	// DefaultKeep is how long a failed or cancelled job can be resubmitted.
+	DefaultKeep = 7 * 24 * time.Hour
+)
+
+// GraceTime is from SIGTERM to SIGKILL.
+func (s Spec) GraceTime() time.Duration { return or(s.Grace, DefaultGrace) }
+
+// KeepTime is how long a failed or cancelled job's bucket stays.
+func (s Spec) KeepTime() time.Duration { return or(s.KeepCheckpoint, DefaultKeep) }
+
+func or(d *Duration, unset time.Duration) time.Duration {
+	if d == nil {
+		return unset
+	}
+	return d.D()
+}
+
+// CountGPUs makes a number of "all": every GPU of the best offer's machine. It
+// never changes afterwards, whatever machines come later.
+func (s Spec) CountGPUs(offers []Placement) Spec {
+	name, ok := strings.CutSuffix(s.GPU, ":all")
+	if ok && len(offers) > 0 && offers[0].GPUs > 0 {
+		s.GPU = name + ":" + strconv.Itoa(offers[0].GPUs)
+	}
+	return s
 }
 
 // FallbackAfter is how long spot capacity is waited for where --fallback gives

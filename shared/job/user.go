@@ -23,7 +23,7 @@ func (t *step) cancelRequested(e CancelRequested) error {
 		t.touch()
 		return nil
 	}
-	after := t.now.Add(j.Spec.Grace.D() + FinishSlack)
+	after := t.now.Add(j.Spec.GraceTime() + FinishSlack)
 	if e.Now {
 		after = t.now
 	}
@@ -187,7 +187,7 @@ func (t *step) finished() error {
 		t.send(sendFailed)
 	}
 	if j.State != Succeeded && j.Bucket != nil && !j.Spec.PersistBucket {
-		j.KeepUntil = t.now.Add(j.Spec.KeepCheckpoint.D())
+		j.KeepUntil = t.now.Add(j.Spec.KeepTime())
 	}
 	t.touch()
 	return nil

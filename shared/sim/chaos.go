@@ -220,7 +220,7 @@ func (w *world) hearing() {
 func (w *world) specOf() job.Spec {
 	s := job.Spec{
 		Image: "acme/train", Spot: w.s.chance(w.spotShare), Retries: w.s.rng.IntN(3), UnresponsiveAfter: job.Duration(unresponsiveAfter),
-		Grace: job.Duration(20 * time.Second), KeepCheckpoint: job.Duration(10 * time.Minute),
+		Grace: new(job.Duration(20 * time.Second)), KeepCheckpoint: new(job.Duration(10 * time.Minute)),
 		PersistBucket: w.s.chance(0.2), RestartOnLoss: w.s.chance(0.7),
 	}
 	if w.s.chance(0.5) {

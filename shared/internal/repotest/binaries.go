@@ -18,6 +18,7 @@ type binary struct {
 // binaries keeps heavy modules out of the programs that do not call them.
 var binaries = []binary{
 	{"cmd/anycloud", []string{
+		"github.com/agext/levenshtein",   // what a mistyped name means
 		"github.com/cenkalti/backoff/v5", // retries
 		"github.com/dustin/go-humanize",  // sizes and times for people
 		"github.com/klauspost/compress",  // chunks of checkpoints, for checkpoint pull
@@ -33,6 +34,7 @@ var binaries = []binary{
 		"sigs.k8s.io/yaml",               // --file job.yaml
 	}},
 	{"cmd/anycloud-agent", []string{
+		"github.com/agext/levenshtein",         // what a mistyped name means
 		"github.com/cenkalti/backoff/v5",       // retries
 		"github.com/containerd/errdefs",        // the engine's classes of errors
 		"github.com/distribution/reference",    // names of images
