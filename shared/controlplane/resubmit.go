@@ -85,9 +85,10 @@ func (c *ControlPlane) resumable(ctx context.Context, j *job.Job, spec *job.Spec
 }
 
 // bucketThere refuses to go on from a bucket that somebody deleted by hand. A
-// fresh run needs nothing of it: recover makes it anew.
+// fresh run needs nothing of it, recover makes it anew; but no run touches one
+// that is somebody else's.
 func (c *ControlPlane) bucketThere(ctx context.Context, j *job.Job, fresh bool) error {
-	if fresh || j.Bucket.State != job.BucketCreated {
+	if j.Bucket.State != job.BucketCreated {
 		return nil
 	}
 	admin, err := c.bucketsOf(j.Bucket.Cloud)
@@ -101,7 +102,7 @@ func (c *ControlPlane) bucketThere(ctx context.Context, j *job.Job, fresh bool) 
 			"the bucket of job %s is gone, and somebody else's has its name: submit the job anew", j.ID)
 	case err != nil:
 		return fmt.Errorf("look for the bucket of job %s: %w", j.ID, err)
-	case !ok:
+	case !ok && !fresh:
 		return api.Errorf(http.StatusConflict, api.CodeConflict,
 			"the bucket of job %s is gone, there is nothing to resume from: resubmit with --fresh to start from the beginning", j.ID)
 	}

@@ -243,10 +243,16 @@ func TestResubmitAfterTheBucketWasDeleted(t *testing.T) {
 		id := failed(s)
 		other := s.buckets.As("somebody else")
 		s.must(other.Create(ctx, id))
-		_, err := s.Resubmit(ctx, id, 0, api.ResubmitRequest{})
-		refused(t, err, http.StatusConflict, "somebody else's has its name: submit the job anew")
+		for _, fresh := range []bool{false, true} {
+			_, err := s.Resubmit(ctx, id, 0, api.ResubmitRequest{Fresh: fresh})
+			refused(t, err, http.StatusConflict, "somebody else's has its name: submit the job anew")
+		}
+		// It comes between the look and the run.
+		_, err := other.Dispose(ctx, id)
+		s.must(err)
 		_, err = s.Resubmit(ctx, id, 0, api.ResubmitRequest{Fresh: true})
 		s.must(err)
+		s.must(other.Create(ctx, id))
 		s.must(s.Recover(ctx, id))
 		s.tick()
 		if j := s.job(id); j.State != job.Failed || !strings.Contains(j.Outcome.Message, "not ours") || j.Attempt != 1 {

@@ -7,11 +7,13 @@ import pathlib
 import signal
 import subprocess
 import time
-from typing import Iterator
+from typing import Callable, Iterator
 
 import pytest
 
 import anycloud
+
+import engine
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -30,7 +32,41 @@ class Box:
 
     def __init__(self, home: pathlib.Path, bin: pathlib.Path) -> None:
         self.home, self.bin = home, bin
-        self.client: anycloud.Client
+
+    def serve(self, *flags: str) -> Box:
+        """Starts the control plane that looks at every job each second."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        with open(self.home / "serve.log", "wb") as log:
+            subprocess.Popen([self.bin / "anycloud", "serve", "--tick", "1s", *flags], stdout=log, stderr=log, start_new_session=True)
+        until("serve", lambda: "anycloud serves" in (self.home / "serve.log").read_text())
+        return self
+
+    def bucket(self, job: anycloud.Job) -> pathlib.Path:
+        return self.home / "buckets" / job.id
+
+    def vms(self) -> list[pathlib.Path]:
+        return sorted((self.home / "vms").glob("i-*"))
+
+
+def until(what: str, ok: Callable[[], bool], limit: float = 40) -> None:
+    deadline = time.monotonic() + limit
+    while not ok():
+        assert time.monotonic() < deadline, f"{what}: not within {limit:g} s"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def busybox() -> Iterator[str]:
+    """An image of this run alone."""
+    image = engine.make(f"anycloud-test/python-{os.getpid()}")
+    yield image
+    engine.remove(image)
+
+
+@pytest.fixture(params=["exec", "docker"])
+def image(request: pytest.FixtureRequest) -> str:
+    """What to submit on either runtime."""
+    return "exec:" if request.param == "exec" else str(request.getfixturevalue("busybox"))
 
 
 @pytest.fixture

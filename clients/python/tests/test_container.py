@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import io
-import os
-import shutil
-import socket
-import tarfile
-import urllib.parse
 from typing import Iterator
 
 import pytest
@@ -16,8 +9,9 @@ import pytest
 import anycloud as ac
 from anycloud.types import CloudConfig
 
+import engine
+
 IMAGE = "ghcr.io/acme/my-training"
-SOCKET = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
 # The page's training loop in the words of a shell: no image can be pulled here.
 TRAINING = r"""
@@ -27,48 +21,10 @@ while test $n -lt 100; do echo epoch $n; n=$((n+1)); echo "{\"epoch\": $n}" > $s
 """
 
 
-class _Engine(http.client.HTTPConnection):
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(SOCKET.replace("unix://", "", 1))
-
-
-def _engine(method: str, path: str, body: bytes = b"") -> int:
-    c = _Engine("docker")
-    try:
-        c.request(method, path, body, {"Content-Type": "application/x-tar"})
-        response = c.getresponse()
-        response.read()
-        return response.status
-    except OSError:
-        return 0
-    finally:
-        c.close()
-
-
 @pytest.fixture
 def image() -> Iterator[str]:
-    busybox = shutil.which("busybox")
-    if not busybox or _engine("GET", "/_ping") != 200:
-        if os.environ.get("ANYCLOUD_REQUIRE_SUITES") == "all":
-            pytest.fail("docker and a static busybox are required: make setup, and start dockerd")
-        pytest.skip("no container engine answers: make setup && sudo dockerd")
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        tar.add(busybox, "bin/busybox")
-        for name in ("sh", "sed", "sleep", "mv", "echo", "test"):
-            link = tarfile.TarInfo(f"bin/{name}")
-            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
-            tar.addfile(link)
-        text = TRAINING.encode()
-        script = tarfile.TarInfo("train.sh")
-        script.size = len(text)
-        tar.addfile(script, io.BytesIO(text))
-    query = urllib.parse.urlencode([("fromSrc", "-"), ("repo", IMAGE), ("tag", "latest"), ("changes", "ENV PATH=/bin"),
-                                    ("changes", 'ENTRYPOINT ["sh", "/train.sh"]')])
-    assert _engine("POST", f"/images/create?{query}", out.getvalue()) == 200
-    yield f"{IMAGE}:latest"
-    _engine("DELETE", f"/images/{urllib.parse.quote(IMAGE + ':latest', safe='')}?force=true")
+    yield engine.make(IMAGE, {"train.sh": TRAINING}, ['ENTRYPOINT ["sh", "/train.sh"]'])
+    engine.remove(f"{IMAGE}:latest")
 
 
 def test_the_pages_snippet(home: object, image: str) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pathlib
 import sys
 import textwrap
-import time
 from datetime import timedelta
-from typing import Callable
 
 import pytest
 
 import anycloud as ac
 from anycloud.types import CloudConfig
+
+from conftest import until
 
 # The page's own training loop.
 TRAINING = textwrap.dedent("""
@@ -26,13 +26,6 @@ TRAINING = textwrap.dedent("""
         new.write_text(json.dumps({"epoch": epoch + 1}))
         new.rename(state)
 """)
-
-
-def until(what: str, ok: Callable[[], bool], limit: float = 30) -> None:
-    deadline = time.monotonic() + limit
-    while not ok():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def test_training_survives_a_preemption(home: object, tmp_path: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ import (
 )
 
 // applets of busybox that the image has.
-const applets = "sh cat cp date echo env expr find grep head ls mkdir mv pwd rm seq setsid sleep sort stat tail test touch tr true"
+const applets = "sh cat chmod cp date echo env expr find grep head ln ls mkdir mv pwd rm seq setsid sleep sort stat tail test touch tr true"
 
 // Client speaks to the engine until the test ends.
 func Client(t testing.TB) *client.Client {

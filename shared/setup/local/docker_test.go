@@ -65,6 +65,43 @@ func TestContainer(t *testing.T) {
 	b.ends(hungry, job.Failed, job.ReasonOutOfMemory)
 }
 
+// TestContainerLife: the bucket and the VM kept, resubmitted from what was kept,
+// and an on-demand container begun again.
+func TestContainerLife(t *testing.T) {
+	t.Parallel()
+	img := image(t)
+	b := newBox(t).serve()
+	// Modes, times, links, holes: all that a listing shows.
+	script := `cd /mnt/checkpoint; look() { ls -lAnR --full-time . | grep -v ^total; }
+		if ! test -e f; then mkdir -p empty/dir; echo 1 > f; ln -s f link; chmod 640 f; touch -d '2001-09-09 01:46:40' f; fi; look`
+	id := b.submit("--spot", "--persist-bucket", "--persist", img, "--", "sh", "-c", script)
+	b.ends(id, job.Succeeded, "")
+	if j := b.status(id); len(j.Kept) != 1 {
+		t.Errorf("kept: %+v", j.Kept)
+	}
+	b.must("cancel", id)
+	b.until(20*time.Second, "the VM's end", func() bool { return len(b.status(id).Kept) == 0 && len(b.status(id).Doomed) == 0 })
+	before := b.must("logs", id)
+	b.must("resubmit", id)
+	b.until(20*time.Second, "the second run's end", func() bool { j := b.status(id); return j.State.Terminal() && j.Attempt == 2 })
+	if after := b.must("logs", id); after != before+before || strings.Count(before, "\n") < 6 {
+		t.Errorf("left:\n%s\nfound:\n%s", before, strings.TrimPrefix(after, before))
+	}
+	b.must("cancel", id)
+
+	again := b.submit("--restart-on-loss", img, "--", "sh", "-c", "echo begun; sleep 2")
+	b.logs(again, "begun")
+	b.must("preempt", again, "--notice", "0s")
+	b.ends(again, job.Succeeded, "")
+	if log := b.must("logs", again); log != "begun\nbegun\n" {
+		t.Errorf("log %q", log)
+	}
+	b.until(20*time.Second, "the VM's end", func() bool { return len(b.status(id).Kept) == 0 && len(b.status(id).Doomed) == 0 })
+	if dirs, _ := filepath.Glob(filepath.Join(b.home, "vms", "i-*")); len(dirs) > 0 {
+		t.Errorf("VMs are left: %v", dirs)
+	}
+}
+
 // password of the test's registry, and its bcrypt hash (htpasswd -nbB).
 const (
 	password     = "wonder: horse"

@@ -13,7 +13,7 @@ import (
 // TestPython runs the Python package's own tests, on the package as pip installs
 // it, against these same binaries' sources.
 func TestPython(t *testing.T) {
-	for _, need := range []string{"python", "docker", "busybox"} {
+	for _, need := range []string{"python", "docker", "busybox", "registry"} {
 		suite.Need(t, need)
 	}
 	root, err := filepath.Abs("../../..")
@@ -41,5 +41,6 @@ func TestPython(t *testing.T) {
 		t.Error("the installed package does not say that it is typed")
 	}
 	run("mypy", "--strict", "--cache-dir", t.TempDir(), "src", "tests")
-	run("pytest", "-q", "-p", "no:cacheprovider", "tests")
+	// They wait more than they compute.
+	run("pytest", "-q", "-n", "4", "-p", "no:cacheprovider", "tests")
 }
