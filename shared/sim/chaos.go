@@ -13,8 +13,11 @@ import (
 // then the world must come to rest.
 const chaosFor = 4 * time.Minute
 
-// leastLosses make a schedule one.
-const leastLosses = 2
+// A schedule has at least so many jobs, and losses of VMs.
+const (
+	leastJobs   = 2
+	leastLosses = 2
+)
 
 // chaos lets clouds and users act, again and again, until faults stop.
 func (w *world) chaos() {

@@ -44,7 +44,7 @@ type Options struct {
 func Run(seed uint64, o Options) Result {
 	w := newWorld(seed, o)
 	defer w.s.close()
-	jobs := 2 + w.s.rng.IntN(2)
+	jobs := leastJobs + w.s.rng.IntN(2)
 	for range jobs {
 		w.submit(w.s.between(0, 20*time.Second))
 	}
@@ -63,8 +63,9 @@ func Run(seed uint64, o Options) Result {
 
 // calm ends all faults.
 func (w *world) calm() {
-	if w.losses < leastLosses && w.s.now.Sub(epoch) < 10*chaosFor {
-		// Everything ended too soon: another job gives the clouds something to take.
+	if (w.losses < leastLosses || len(w.jobs) < leastJobs) && w.s.now.Sub(epoch) < 10*chaosFor {
+		// Everything ended too soon, or a job was refused because its deadline had
+		// passed before it got through: another one gives the clouds something to take.
 		w.submit(0)
 		w.s.at(time.Minute, w.calm)
 		return

@@ -11,7 +11,7 @@ func TestSchedules(t *testing.T) {
 	for _, r := range s.Broken {
 		t.Errorf("seed %d: %v (replay: go run ./shared/sim/cmd/sim -seed %d -v)", r.Seed, r.Broken, r.Seed)
 	}
-	if s.MedianSteps < 200 || s.LeastJobs < 2 || s.LeastLosses < leastLosses {
+	if s.MedianSteps < 200 || s.LeastJobs < leastJobs || s.LeastLosses < leastLosses {
 		t.Errorf("schedules are too tame: median %d steps, at least %d jobs and %d losses", s.MedianSteps, s.LeastJobs, s.LeastLosses)
 	}
 }
