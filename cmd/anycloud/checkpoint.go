@@ -22,7 +22,7 @@ func (a *app) checkpointCommand() *cobra.Command {
   anycloud checkpoint ls ID                its commits
   anycloud checkpoint pull ID DIR [--at N] restore a commit into DIR
 
-The engine by itself, on file:///dir (save, restore, ls, verify, prune):
+The engine by itself, on file:///dir and s3://bucket (save, restore, ls, verify, prune):
   anycloud checkpoint save [--attempt N] [--freeze PID] DIR URL
   anycloud checkpoint restore URL DIR`,
 	}

@@ -34,23 +34,29 @@ var binaries = []binary{
 		"sigs.k8s.io/yaml",               // --file job.yaml
 	}},
 	{"cmd/anycloud-agent", []string{
-		"github.com/agext/levenshtein",         // what a mistyped name means
-		"github.com/cenkalti/backoff/v5",       // retries
-		"github.com/containerd/errdefs",        // the engine's classes of errors
-		"github.com/distribution/reference",    // names of images
-		"github.com/docker/go-units",           // sizes as the engine writes them
-		"github.com/dustin/go-humanize",        // sizes for people
-		"github.com/klauspost/compress",        // chunks
-		"github.com/moby/moby/api",             // the container engine
-		"github.com/moby/moby/client",          // the container engine
-		"github.com/opencontainers/image-spec", // the container engine's types
-		"github.com/spf13/cobra",               // the engine's command line
-		"github.com/spf13/pflag",               // flags
-		"github.com/vbauerster/mpb/v8",         // progress bars
-		"github.com/zeebo/blake3",              // names of chunks
-		"golang.org/x/sync",                    // groups of goroutines
-		"golang.org/x/sys",                     // namespaces, freezing, power off
-		"golang.org/x/term",                    // is it a terminal
+		"github.com/agext/levenshtein",                            // what a mistyped name means
+		"github.com/aws/aws-sdk-go-v2",                            // buckets of S3
+		"github.com/aws/aws-sdk-go-v2/config",                     // buckets of S3
+		"github.com/aws/aws-sdk-go-v2/credentials",                // buckets of S3
+		"github.com/aws/aws-sdk-go-v2/feature/s3/transfermanager", // buckets of S3
+		"github.com/aws/aws-sdk-go-v2/service/s3",                 // buckets of S3
+		"github.com/aws/smithy-go",                                // S3's errors
+		"github.com/cenkalti/backoff/v5",                          // retries
+		"github.com/containerd/errdefs",                           // the engine's classes of errors
+		"github.com/distribution/reference",                       // names of images
+		"github.com/docker/go-units",                              // sizes as the engine writes them
+		"github.com/dustin/go-humanize",                           // sizes for people
+		"github.com/klauspost/compress",                           // chunks
+		"github.com/moby/moby/api",                                // the container engine
+		"github.com/moby/moby/client",                             // the container engine
+		"github.com/opencontainers/image-spec",                    // the container engine's types
+		"github.com/spf13/cobra",                                  // the engine's command line
+		"github.com/spf13/pflag",                                  // flags
+		"github.com/vbauerster/mpb/v8",                            // progress bars
+		"github.com/zeebo/blake3",                                 // names of chunks
+		"golang.org/x/sync",                                       // groups of goroutines
+		"golang.org/x/sys",                                        // namespaces, freezing, power off
+		"golang.org/x/term",                                       // is it a terminal
 	}},
 }
 

@@ -23,6 +23,8 @@ var probes = map[string]*probe{
 	"python": {enable: "make setup", look: lookPython},
 	// A registry of images that tests start themselves.
 	"registry": {enable: "make setup", look: lookCommand("docker-registry")},
+	// An S3 server that tests start themselves.
+	"s3": {enable: "make setup", look: lookTool("versitygw")},
 	// A statically linked busybox, from which tests build images.
 	"busybox": {enable: "make setup", look: lookCommand("busybox")},
 	// ShellCheck, which reads the repository's scripts.
@@ -68,21 +70,39 @@ func lookCommand(name string) func() error {
 	}
 }
 
-// lookPython looks for pytest in the tree's virtual environment, from whatever
-// package's directory the tests run in.
+// lookPython looks for pytest in the tree's virtual environment.
 func lookPython() error {
-	dir, err := os.Getwd()
-	if err != nil {
-		return err
+	if Tool("../venv/bin/pytest") == "" {
+		return errors.New("no virtual environment with pytest in .cache/venv")
 	}
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, ".cache/venv/bin/pytest")); err == nil {
-			return nil
+	return nil
+}
+
+// lookTool looks for what the setup builds.
+func lookTool(name string) func() error {
+	return func() error {
+		if Tool(name) == "" {
+			return fmt.Errorf("no %s in .cache/bin", name)
+		}
+		return nil
+	}
+}
+
+// Tool is the path of a program that the setup built into .cache/bin, from
+// whatever package's directory the tests run in; "" if it is not there.
+func Tool(name string) string {
+	dir, err := os.Getwd()
+	for err == nil {
+		path := filepath.Join(dir, ".cache/bin", name)
+		if _, err := os.Stat(path); err == nil {
+			return path
 		}
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil || dir == filepath.Dir(dir) {
-			return errors.New("no virtual environment with pytest in .cache/venv")
+			return ""
 		}
+		dir = filepath.Dir(dir)
 	}
+	return ""
 }
 
 // lookDocker asks the engine for its ping page. Finding the socket is not

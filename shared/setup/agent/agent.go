@@ -18,13 +18,14 @@ import (
 	"anycloud/shared/api"
 	"anycloud/shared/bucket"
 	"anycloud/shared/bucket/bucketurl"
+	"anycloud/shared/bucket/s3bucket"
 	"anycloud/shared/cloud/localcloud"
 	"anycloud/shared/cloud/localcloud/machine"
 	"anycloud/shared/preempt/metadata"
 )
 
 // buckets are the stores that this binary can open.
-var buckets = bucketurl.Registry{"file": bucketurl.File}
+var buckets = bucketurl.Registry{"file": bucketurl.File, "s3": s3bucket.Open}
 
 // Open opens a bucket by its URL.
 func Open(ctx context.Context, url string, env map[string]string) (bucket.Objects, error) {
@@ -33,7 +34,7 @@ func Open(ctx context.Context, url string, env map[string]string) (bucket.Object
 
 // Make opens a bucket by its URL, making the directory of a file: one.
 func Make(ctx context.Context, url string) (bucket.Objects, error) {
-	return bucketurl.Registry{"file": bucketurl.MakeFile}.Open(ctx, url, nil)
+	return bucketurl.Registry{"file": bucketurl.MakeFile, "s3": s3bucket.Open}.Open(ctx, url, nil)
 }
 
 // Run is the agent's life on this VM, described by the environment that its
