@@ -8,6 +8,10 @@
 //	kill_test.go       SIGKILL at random moments of a save
 //	fence_test.go      attempts that save, prune and fence at full speed
 //	contender_test.go  one of those attempts
+//	busy_test.go       saves of a job that never rests
+//	moment_test.go     what a commit of it must hold
+//	model_test.go      the job's operations, decided by their numbers
+//	writer_test.go     the job
 //
 // Every trial has a flag for how much of it is wanted; the full amounts run by
 // `make trials`, and what they showed last stands in docs/benchmarks.md.

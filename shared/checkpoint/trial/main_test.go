@@ -10,6 +10,7 @@ import (
 
 var (
 	kills   = flag.Int("kills", 30, "saves to kill")
+	saves   = flag.Int("saves", 30, "saves of a busy job")
 	fencing = flag.Duration("fencing", 10*time.Second, "how long attempts fence each other")
 	seed    = flag.Uint64("seed", uint64(time.Now().UnixNano()), "seed of the random moments")
 )
@@ -20,6 +21,8 @@ const roleEnv = "ANYCLOUD_TRIAL_ROLE"
 
 var roles = map[string]func() error{
 	"contender": contend,
+	"writer":    write,
+	"siblings":  keepNames,
 }
 
 func TestMain(m *testing.M) {

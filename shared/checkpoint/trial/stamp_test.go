@@ -24,6 +24,9 @@ func stampPage(p []byte, gen, file, page uint64) {
 	binary.LittleEndian.PutUint64(p, gen)
 }
 
+// stampIn reads the stamp at the begin of a page.
+func stampIn(p []byte) uint64 { return binary.LittleEndian.Uint64(p) }
+
 // stampFile writes a file of one generation, in place.
 func stampFile(path string, gen, file uint64, pages int) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
@@ -51,7 +54,7 @@ func readStamps(path string, file uint64, pages int) (gen uint64, err error) {
 		if _, err := io.ReadFull(f, got); err != nil {
 			return 0, fmt.Errorf("%s: page %d of %d: %w", path, i, pages, err)
 		}
-		g := binary.LittleEndian.Uint64(got)
+		g := stampIn(got)
 		if i == 0 {
 			gen = g
 		}
