@@ -13,7 +13,7 @@ PKG       ?= ./...
 TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test sim torture day bench lint clean
+.PHONY: help setup build demo test sim torture day trials bench lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,12 @@ sim: ## run N seeded schedules of faults against the control plane (N=1000)
 
 torture: ## kill real processes at random while jobs run (ROUNDS=10)
 	go test -count=1 -timeout 60m -run TestTorture ./shared/torture -rounds=$(ROUNDS)
+
+# How much of each trial `make trials` runs.
+TRIALS ?= -kills=1000 -fencing=60s
+
+trials: ## the checkpoint engine under kills and rival attempts, in full counts (TRIALS=)
+	go test -count=1 -timeout 120m -v ./shared/checkpoint/trial $(TRIALS)
 
 day: ## a day in fast motion: JOBS jobs of all kinds under preemptions (JOBS=200)
 	go test -count=1 -timeout 60m -run TestDay -v ./shared/torture -jobs=$(JOBS)

@@ -39,6 +39,7 @@ type shower func(v any, text func()) error
 func saveCommand(show shower) *cobra.Command {
 	var attempt, freeze int
 	var pause time.Duration
+	var state string
 	cmd := &cobra.Command{
 		Use: "save DIR URL", Short: "Commit what DIR holds at one moment", Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -46,7 +47,7 @@ func saveCommand(show shower) *cobra.Command {
 				return &exitError{2, fmt.Errorf("--attempt and --freeze cannot be negative")}
 			}
 			progress, done := progressBar("saving")
-			r, err := agent.SaveOnce(cmd.Context(), args[0], args[1], attempt, freeze, pause, progress)
+			r, err := agent.SaveOnce(cmd.Context(), args[0], args[1], state, attempt, freeze, pause, progress)
 			done()
 			if err != nil {
 				return err
@@ -71,6 +72,7 @@ func saveCommand(show shower) *cobra.Command {
 	}
 	cmd.Flags().IntVar(&attempt, "attempt", 0, "the attempt that commits; lower ones are fenced (default: the newest in the log)")
 	cmd.Flags().IntVar(&freeze, "freeze", 0, "the process whose tree may be frozen for a moment")
+	cmd.Flags().StringVar(&state, "state", "", "a directory that remembers between saves what was read and sent (default: nothing is remembered)")
 	cmd.Flags().DurationVar(&pause, "max-pause", 200*time.Millisecond, "longest freeze")
 	return cmd
 }

@@ -12,8 +12,10 @@ import (
 // The engine's command line works on these.
 
 // SaveOnce saves a directory into a bucket as an attempt; attempt 0 goes on as
-// the newest one in the log, or begins with 1.
-func SaveOnce(ctx context.Context, dir, url string, attempt int, freeze int, pause time.Duration, progress func(done, total int64)) (checkpoint.Result, error) {
+// the newest one in the log, or begins with 1. What state holds of earlier saves
+// ("" keeps nothing) is neither read nor sent again; it is for one saver at a
+// time.
+func SaveOnce(ctx context.Context, dir, url, state string, attempt int, freeze int, pause time.Duration, progress func(done, total int64)) (checkpoint.Result, error) {
 	if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
 		return checkpoint.Result{}, fmt.Errorf("%s is no directory: name the one to save", dir)
 	}
@@ -31,7 +33,7 @@ func SaveOnce(ctx context.Context, dir, url string, attempt int, freeze int, pau
 			attempt = max(attempt, c.Attempt)
 		}
 	}
-	o := checkpoint.Options{Objects: objects, Attempt: attempt, Roots: map[string]string{"checkpoint": dir}}
+	o := checkpoint.Options{Objects: objects, Attempt: attempt, Roots: map[string]string{"checkpoint": dir}, StateDir: state}
 	if freeze > 0 {
 		o.Freezer, o.MaxPause = processTree(freeze), pause
 	}
@@ -39,6 +41,7 @@ func SaveOnce(ctx context.Context, dir, url string, attempt int, freeze int, pau
 	if err != nil {
 		return checkpoint.Result{}, err
 	}
+	defer s.Close() //nolint:errcheck // its journal was synced line by line
 	return s.Save(ctx, checkpoint.SaveRequest{Progress: progress})
 }
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,32 +10,64 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // processTree freezes a process and all its descendants by stop signals.
 type processTree int
 
-// Freeze stops the tree until no process of it was missed.
-func (p processTree) Freeze(context.Context) error {
-	stopped := map[int]bool{}
-	for {
-		found := false
+// freezeMost is how long a tree may take to stop. A thread that waits for a disk
+// stops only after that.
+const freezeMost = 100 * time.Millisecond
+
+// Freeze stops the tree, and returns once it has stopped: a signal only asks for
+// that, and a thread within a large write ends the write first.
+func (p processTree) Freeze(ctx context.Context) error {
+	asked := map[int]bool{}
+	for began, still := time.Now(), false; ; {
+		was := still
+		still = true
 		for _, pid := range p.pids() {
-			if stopped[pid] {
-				continue
+			if !asked[pid] {
+				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
+					return errors.Join(fmt.Errorf("stop process %d: %w", pid, err), p.Thaw(ctx))
+				}
+				asked[pid], still = true, false
 			}
-			if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return errors.Join(fmt.Errorf("stop process %d: %w", pid, err), p.Thaw(context.Background()))
-			}
-			stopped[pid], found = true, true
+			still = still && stopped(pid)
 		}
-		if !found {
-			if len(stopped) == 0 {
-				return fmt.Errorf("there is no process %d to freeze", int(p))
-			}
-			return nil
+		switch {
+		case len(asked) == 0:
+			return fmt.Errorf("there is no process %d to freeze", int(p))
+		case was && still:
+			return nil // and none was born between the last look and the stop
+		case ctx.Err() != nil, time.Since(began) > freezeMost:
+			return errors.Join(fmt.Errorf("the processes below %d did not stop within %s", int(p), freezeMost), p.Thaw(ctx))
+		case !still:
+			time.Sleep(200 * time.Microsecond)
 		}
 	}
+}
+
+// stopped says whether no thread of a process runs; one that is gone does not.
+func stopped(pid int) bool {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/stat", pid)) //nolint:errcheck // only bad patterns fail
+	for _, path := range tasks {
+		if fields := statFields(path); len(fields) > 0 && !strings.Contains("TtZX", fields[0]) {
+			return false
+		}
+	}
+	return true
+}
+
+// statFields are the fields of a stat file of /proc behind the name, which is in
+// parentheses and may hold anything: state, parent, and so on.
+func statFields(path string) []string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
 }
 
 // Thaw lets the tree go on.
@@ -53,16 +86,11 @@ func (p processTree) pids() []int {
 	parents := map[int]int{}
 	dirs, _ := filepath.Glob("/proc/[0-9]*") //nolint:errcheck // only bad patterns fail
 	for _, d := range dirs {
-		b, err := os.ReadFile(filepath.Join(d, "stat"))
-		if err != nil {
-			continue
-		}
 		pid, err := strconv.Atoi(filepath.Base(d))
 		if err != nil {
 			continue
 		}
-		// The name, in parentheses, may hold anything.
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		fields := statFields(filepath.Join(d, "stat"))
 		if len(fields) > 1 {
 			parents[pid], _ = strconv.Atoi(fields[1]) //nolint:errcheck // the kernel writes numbers
 		}
