@@ -13,10 +13,10 @@ PKG       ?= ./...
 TESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test sim torture day trials bench lint clean
+.PHONY: help setup build demo test sim torture day trials bench bench-checkpoint lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## install the system packages that some suites need (docker and its like, Python tools)
 	@.ci/setup
@@ -50,6 +50,10 @@ day: ## a day in fast motion: JOBS jobs of all kinds under preemptions (JOBS=200
 
 bench: ## measure notice to launch, and the sweep of many jobs
 	go test -count=1 -run TestBench -v ./shared/controlplane/bench -notices=1000 -jobs=10000
+
+bench-checkpoint: setup ## the checkpoint engine beside rclone and restic, in full; rewrites docs/benchmarks.md
+	GOBIN="$(CURDIR)/.cache/bin" go install github.com/rclone/rclone@v1.76.0
+	go test -count=1 -timeout 150m -run TestBench -v ./shared/checkpoint/bench -full -write="$(CURDIR)/docs/benchmarks.md"
 
 lint: ## gofmt, go vet, staticcheck, and the CLI's builds for macOS and Windows
 	@bad=$$(gofmt -l .); if [ -n "$$bad" ]; then echo "not gofmt'ed (run gofmt -w):"; echo "$$bad"; exit 1; fi

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"anycloud/shared/internal/suite"
 )
 
 const (
@@ -30,18 +32,11 @@ type server struct {
 	open      sync.WaitGroup // connections
 }
 
-// cached is a program that the setup built, "" if it is not there.
+// cached is a program that the setup built, or that the system has; "" if there
+// is none.
 func cached(name string) string {
-	dir, err := os.Getwd()
-	for err == nil {
-		path := filepath.Join(dir, ".cache", "bin", name)
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil || dir == filepath.Dir(dir) {
-			break
-		}
-		dir = filepath.Dir(dir)
+	if path := suite.Tool(name); path != "" {
+		return path
 	}
 	path, _ := exec.LookPath(name) //nolint:errcheck // "" tells
 	return path
@@ -70,6 +65,7 @@ func freeAddr(t *testing.T) string {
 
 func startServer(t *testing.T) *server {
 	t.Helper()
+	suite.Need(t, "s3")
 	s := &server{data: ram(t), log: filepath.Join(t.TempDir(), "access.log")}
 	behind := freeAddr(t)
 	cmd := exec.Command(cached("versitygw"), "--port", behind, "--access", accessKey, "--secret", secretKey, "--quiet", "--access-log", s.log, "posix", s.data)
