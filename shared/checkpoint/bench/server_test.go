@@ -1,12 +1,10 @@
 package bench
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,18 +12,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
+	"anycloud/shared/internal/s3server"
 	"anycloud/shared/internal/suite"
-)
-
-const (
-	accessKey = "bench"
-	secretKey = "bench-secret"
 )
 
 // server is a real S3 server, and a pipe before it that counts bytes.
 type server struct {
+	s3        *s3server.Server
 	data, log string
 	addr      string // of the pipe
 	sent      atomic.Int64
@@ -53,41 +47,11 @@ func ram(t *testing.T) string {
 	return dir
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func startServer(t *testing.T) *server {
 	t.Helper()
-	suite.Need(t, "s3")
-	s := &server{data: ram(t), log: filepath.Join(t.TempDir(), "access.log")}
-	behind := freeAddr(t)
-	cmd := exec.Command(cached("versitygw"), "--port", behind, "--access", accessKey, "--secret", secretKey, "--quiet", "--access-log", s.log, "posix", s.data)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill() //nolint:errcheck // Wait tells
-		cmd.Wait()         //nolint:errcheck // it was killed
-	})
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		r, err := http.Get("http://" + behind)
-		if err == nil {
-			r.Body.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the S3 server does not answer: %v\n%s", err, out.Bytes())
-		}
-	}
+	s := &server{log: filepath.Join(t.TempDir(), "access.log")}
+	s.s3 = s3server.Start(t, ram(t), "--access-log", s.log)
+	s.data = s.s3.Dir
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +65,7 @@ func startServer(t *testing.T) *server {
 				return
 			}
 			s.open.Add(1)
-			go s.pipe(c, behind)
+			go s.pipe(c, s.s3.Addr)
 		}
 	}()
 	return s
@@ -141,10 +105,18 @@ func (s *server) traffic() (sent int64, requests int, err error) {
 
 // env is how all programs find the server.
 func (s *server) env() []string {
-	return []string{
-		"AWS_ACCESS_KEY_ID=" + accessKey, "AWS_SECRET_ACCESS_KEY=" + secretKey, "AWS_REGION=us-east-1", "AWS_ENDPOINT_URL=http://" + s.addr,
-		"AWS_EC2_METADATA_DISABLED=true", "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null",
+	vars := s.s3.Env()
+	vars["AWS_ENDPOINT_URL"] = "http://" + s.addr
+	for name, value := range map[string]string{
+		"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+	} {
+		vars[name] = value
 	}
+	env := make([]string, 0, len(vars))
+	for name, value := range vars {
+		env = append(env, name+"="+value)
+	}
+	return env
 }
 
 // newBucket makes a bucket: to this server, a directory.
