@@ -114,18 +114,31 @@ func (b *builder) fill(root *os.Root) error {
 			}
 		}
 	}
-	g, ctx := errgroup.WithContext(b.ctx)
-	g.SetLimit(max(4, 2*runtime.NumCPU()))
+	workers := max(4, 2*runtime.NumCPU())
+	reused := make([]bool, len(es))
+	var links errgroup.Group
+	links.SetLimit(workers)
 	for i := range es {
 		e := &es[i]
-		if e.Type != typeFile {
-			continue
+		if o := old[e.Path]; o != nil && e.Type == typeFile && o.Type == typeFile && sameEntry(*o, *e) {
+			links.Go(func() error { reused[i] = b.reuse(e); return nil })
 		}
+	}
+	links.Wait() //nolint:errcheck // what is not reused is fetched
+	var files []*entry
+	for i := range es {
+		if es[i].Type == typeFile && !reused[i] {
+			files = append(files, &es[i])
+		}
+	}
+	g, ctx := errgroup.WithContext(b.ctx)
+	g.SetLimit(workers)
+	for _, some := range batches(files) {
 		g.Go(func() error {
-			if o := old[e.Path]; o != nil && o.Type == typeFile && sameEntry(*o, *e) && b.reuse(e) {
-				return nil
+			if len(some) == 1 {
+				return b.file(ctx, root, some[0])
 			}
-			return b.file(ctx, root, e)
+			return b.batch(ctx, root, some)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -170,6 +183,11 @@ func (b *builder) reuse(e *entry) bool {
 }
 
 func (b *builder) file(ctx context.Context, root *os.Root, e *entry) error {
+	return b.write(root, e, func(put func(offset int64, p []byte) error) error { return b.store.fileChunks(ctx, e, put) })
+}
+
+// write makes a file of what fill puts; the rest of it is holes.
+func (b *builder) write(root *os.Root, e *entry, fill func(put func(offset int64, p []byte) error) error) error {
 	f, err := root.OpenFile(e.Path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return buildError(e, err)
@@ -179,7 +197,7 @@ func (b *builder) file(ctx context.Context, root *os.Root, e *entry) error {
 		return buildError(e, err)
 	}
 	left := e.Size
-	err = b.store.fileChunks(ctx, e, func(offset int64, p []byte) error {
+	err = fill(func(offset int64, p []byte) error {
 		if _, err := f.WriteAt(p, offset); err != nil {
 			return buildError(e, err)
 		}

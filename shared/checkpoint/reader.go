@@ -1,11 +1,13 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -131,38 +133,64 @@ func (s *chunkStore) blob(ctx context.Context, h Hash) ([]byte, error) {
 	return out, err
 }
 
-// chunks reads several chunks, neighbours in one request, and verifies each. A
-// hole is taken as nil.
+// gapMost is how many bytes that nobody wants are read along, so that one request
+// does for what lies on both sides: less than another request takes.
+const gapMost = 64 << 10
+
+// chunks reads several chunks in their order, what lies close together in one
+// request, and verifies each. A hole is taken as nil.
 func (s *chunkStore) chunks(ctx context.Context, hs []Hash, take func(i int, b []byte) error) error {
-	for i := 0; i < len(hs); {
-		if hs[i] == (Hash{}) {
-			if err := take(i, nil); err != nil {
+	order := make([]int, len(hs))
+	for i := range order {
+		order[i] = i
+	}
+	return s.inOrder(ctx, hs, order, take)
+}
+
+// scattered is chunks in the order in which they lie in the packs, which is not
+// quite that in which they were saved: savers read several files at once.
+func (s *chunkStore) scattered(ctx context.Context, hs []Hash, take func(i int, b []byte) error) error {
+	order := make([]int, len(hs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		x, y := s.places[hs[a]], s.places[hs[b]]
+		return cmp.Or(cmp.Compare(x.Pack, y.Pack), cmp.Compare(x.Offset, y.Offset))
+	})
+	return s.inOrder(ctx, hs, order, take)
+}
+
+func (s *chunkStore) inOrder(ctx context.Context, hs []Hash, order []int, take func(i int, b []byte) error) error {
+	for len(order) > 0 {
+		first := hs[order[0]]
+		if first == (Hash{}) {
+			if err := take(order[0], nil); err != nil {
 				return err
 			}
-			i++
+			order = order[1:]
 			continue
 		}
-		at, ok := s.places[hs[i]]
+		at, ok := s.places[first]
 		if !ok {
-			return fmt.Errorf("%w: chunk %s is in no pack of the commit", ErrDamaged, hs[i])
+			return fmt.Errorf("%w: chunk %s is in no pack of the commit", ErrDamaged, first)
 		}
-		end, j := at.Offset+at.Length, i+1
-		for j < len(hs) && end-at.Offset < PackSize {
-			next, ok := s.places[hs[j]]
-			if !ok || next.Pack != at.Pack || next.Offset != end {
+		end, n := at.Offset+at.Length, 1
+		for n < len(order) {
+			next, ok := s.places[hs[order[n]]]
+			if !ok || next.Pack != at.Pack || next.Offset < at.Offset || next.Offset > end+gapMost || next.Offset+next.Length > at.Offset+PackSize {
 				break
 			}
-			end += next.Length
-			j++
+			end = max(end, next.Offset+next.Length)
+			n++
 		}
 		b, err := getRange(ctx, s.objects, at.Pack, at.Offset, end-at.Offset)
 		if err != nil {
 			return err
 		}
-		for ; i < j; i++ {
+		for _, i := range order[:n] {
 			p := s.places[hs[i]]
-			piece := b[:p.Length]
-			b = b[p.Length:]
+			piece := b[p.Offset-at.Offset:][:p.Length]
 			if hashOf(piece) != hs[i] {
 				if piece, err = getVerified(ctx, s.objects, p.Pack, p.Offset, p.Length, hs[i]); err != nil {
 					return err
@@ -172,6 +200,7 @@ func (s *chunkStore) chunks(ctx context.Context, hs []Hash, take func(i int, b [
 				return err
 			}
 		}
+		order = order[n:]
 	}
 	return nil
 }
@@ -203,10 +232,10 @@ func (s *chunkStore) hashes(ctx context.Context, e *entry, take func(first int64
 	return nil
 }
 
-// fileChunks reads a file: take gets every chunk that is no hole.
+// fileChunks reads a file: take gets every chunk that is no hole, in any order.
 func (s *chunkStore) fileChunks(ctx context.Context, e *entry, take func(offset int64, b []byte) error) error {
 	return s.hashes(ctx, e, func(first int64, hs []Hash) error {
-		return s.chunks(ctx, hs, func(i int, b []byte) error {
+		return s.scattered(ctx, hs, func(i int, b []byte) error {
 			if b == nil {
 				return nil
 			}
